@@ -2,14 +2,14 @@
 
     python benchmarks/study.py images NPZ data/exact    an npz of exact pixels as DIR/train/CLASS/ and DIR/test/CLASS/
     python benchmarks/study.py images NPZ data/exact_as_jpeg --jpeg 75    the same images as JPEG of quality 75
-    python benchmarks/study.py run                      the study at small scale, until it is done or stopped
+    python benchmarks/study.py run [RUN...]             the study at small scale, until it is done or stopped
     python benchmarks/study.py keep                     what runs/study/ has of records, into benchmarks/study/
     python benchmarks/study.py draw                     its figures there, with the published points beside
     python benchmarks/study.py page                     the tables of docs/study.md, from benchmarks/study/
 
 Images of cifar10-jpeg75 are to lie in data/jpeg75: mkdir -p data/jpeg75 && tar -xf ARCHIVE -C data/jpeg75 --strip 1
-`run` trains in stints of `python -m trainers`, each run's in turn; SIGTERM ends it clean, and the same command goes on.
-For a card see configs/study/card.yaml.
+`run` goes on with what is kept, in stints of `python -m trainers`, each run's in turn; SIGTERM ends it clean. A
+registered run needs a checkout of its commit. For a card see configs/study/card.yaml.
 """
 
 from __future__ import annotations
@@ -32,14 +32,22 @@ if str(ROOT) not in sys.path:
 RUNS, KEPT, PAGE = Path("runs/study"), Path("benchmarks/study"), Path("docs/study.md")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
+#: Whether DEAT's weight decay is its own, of SGD's coupled one.
+COUPLING = "optimizer.decoupled_weight_decay"
 #: Of each run at small scale: its config, what of it is set, and the minutes of a stint. In the order of a round.
 SMALL: dict[str, tuple[str, tuple[str, ...], float]] = {
     "small": ("small.yaml", (), 60),
     "dynamics_small": ("dynamics_small.yaml", (), 15),
-    "control": ("small_controls.yaml", (), 15),
-    "control_exact": ("small_controls.yaml", ("trial.data.root=data/exact",), 15),
-    "control_batch_norm": ("small_controls.yaml", ("trial.attack.batch_norm=train",), 15),
-    "control_coupled": ("small_controls.yaml", ("trial.optimizer.decoupled_weight_decay=false",), 15),
+    "controls": ("small_controls.yaml", (), 15),
+    "controls_exact": (
+        "small_controls.yaml",
+        (
+            "trial.data.root=data/exact",
+            "space.attack.batch_norm=[eval]",
+            "space.optimizer.decoupled_weight_decay=[true]",
+        ),
+        15,
+    ),
     "small_again": ("small.yaml", ("seeds=[4,5,6,7,8,9,10,11]",), 60),
 }
 #: All runs, as the page shows them, with the command whose output it shows; of a registered one `sweep audit`'s too.
@@ -47,15 +55,13 @@ SHOWN = {
     **dict.fromkeys(("small", "small_again", "card", "exact", "full_length"), "claims"),
     **dict.fromkeys(("dynamics_small", "dynamics"), "theory"),
 }
-#: One control at a time of DEAT's gain at small scale: what is changed, the run, its claim, and what else is asked.
-CONTROLS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("as registered", "small", "deat_equal_lr", ()),
-    ("the best epoch, not the last", "small", "deat_equal_lr", ("--metric", "best_test_robust")),
-    ("SGD with DEAT's effective lr and weight decay", "small", "not_weight_decay", ()),
-    ("fewer settings, other images, as JPEG", "control", "deat_equal_lr", ()),
-    ("these images with their exact pixels", "control_exact", "deat_equal_lr", ()),
-    ("batch norm in training mode while attacking", "control_batch_norm", "deat_equal_lr", ()),
-    ("DEAT's weight decay coupled, as SGD's", "control_coupled", "deat_equal_lr", ()),
+#: What is changed of DEAT - SGD at small scale, one thing at a time: where, by the frame's columns and its accuracy.
+CONTROLS: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+    ("nothing", "controls", {}, "last_test_robust"),
+    ("exact pixels in place of JPEG's", "controls_exact", {}, "last_test_robust"),
+    ("batch norm in training mode while attacking", "controls", {"attack.batch_norm": "train"}, "last_test_robust"),
+    ("DEAT's weight decay coupled, as SGD's", "controls", {COUPLING: False}, "last_test_robust"),
+    ("the best epoch by validation, not the last", "controls", {}, "best_test_robust"),
 )
 #: Of its figures, those that the page shows: robust accuracy by learning rate, and by learning rate / batch size.
 PICTURES = ("figure4", "accuracy_ratio")
@@ -71,13 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images.add_argument("npz", type=Path, metavar="NPZ")
     images.add_argument("folder", type=Path, metavar="DIR")
     images.add_argument("--jpeg", type=int, metavar="QUALITY")
-    for name in ("run", "keep", "draw", "page"):
+    asked.add_parser("run").add_argument("names", nargs="*", default=list(SMALL), metavar="RUN")
+    for name in ("keep", "draw", "page"):
         asked.add_parser(name)
     chosen = parser.parse_args(arguments)
     if chosen.command == "images":
         written(chosen.npz, chosen.folder, chosen.jpeg)
         return 0
-    return {"run": run, "keep": keep, "draw": draw, "page": page}[chosen.command]()
+    if chosen.command == "run":
+        return run(chosen.names)
+    return {"keep": keep, "draw": draw, "page": page}[chosen.command]()
 
 
 def written(npz: Path, folder: Path, quality: int | None) -> None:
@@ -93,12 +102,9 @@ def written(npz: Path, folder: Path, quality: int | None) -> None:
                 Image.fromarray(pixels).save(place, quality=quality or 75)  # of which a PNG has none
 
 
-def run() -> int:
-    """Rounds of stints over `SMALL` until each run is done; a trial that fails ends the round, and the study."""
-    for images in ("jpeg75", *(("exact_as_jpeg", "exact") if "control" in SMALL else ())):
-        if not (ROOT / "data" / images).exists():
-            sys.exit(f"study.py: data/{images}: is not there; benchmarks/study.py says how it comes there")
-    left = [name for name in SMALL if _listed(name)]
+def run(names: Sequence[str]) -> int:
+    """Rounds of stints over runs of `SMALL` until each is done; a trial that fails ends the round, and the study."""
+    left = [name for name in names if _listed(name)]
     while left:
         for name in list(left):
             place, minutes = RUNS / name, SMALL[name][2]
@@ -111,14 +117,34 @@ def run() -> int:
 
 
 def _listed(name: str) -> bool:
-    """Writes the list of a run's trials where there is none; whether one of them is left."""
+    """Takes up what is kept of a run, and writes the list of its trials where there is none; whether one is left."""
     config, values, _ = SMALL[name]
-    if not (ROOT / RUNS / name / "trials.jsonl").exists():
+    place, kept = ROOT / RUNS / name, ROOT / KEPT / name
+    _refuse_other_code(name)
+    for file in FILES:
+        if (kept / file).exists() and not (place / file).exists():
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(kept / file, place / file)
+    if not (place / "trials.jsonl").exists():
         given = [word for value in values for word in ("--set", value)]
         out = ["--out", str(RUNS / name), "--trials-file", str(RUNS / name / "trials.jsonl")]
         if code := _python("sweep", "plan", f"configs/study/{config}", *given, *out):
             sys.exit(code)
     return _left(name)
+
+
+def _refuse_other_code(name: str) -> None:
+    """Trials of a registered run are trained by the code that was registered."""
+    from trainers.provenance import code_version
+
+    path = ROOT / KEPT / name / "registration.json"
+    registered = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if registered and registered["code_version"] != code_version():
+        commit = registered["commit"][:8]
+        sys.exit(
+            f"study.py: {name}: registered with code {registered['code_version']}, and this is {code_version()}; train "
+            f"it in a checkout of commit {commit} (git worktree add ../study {commit}), or give other runs by name"
+        )
 
 
 def _left(name: str) -> bool:
@@ -127,7 +153,8 @@ def _left(name: str) -> bool:
     wanted = {json.loads(line)["trial"]["trial_id"] for line in _lines(ROOT / RUNS / name / "trials.jsonl")[1:]}
     if not (ROOT / RUNS / name / "records.jsonl").exists():
         return True
-    ended, epochs = {}, {one: set() for one in wanted}
+    ended: dict[str, Any] = {}
+    epochs: dict[str, set[int]] = {one: set() for one in wanted}
     for record in read(ROOT / RUNS / name):
         if record["record"] == "outcome":
             ended[record["trial_id"]] = record
@@ -152,14 +179,25 @@ def _python(module: str, *words: str) -> int:
 
 
 def keep() -> int:
-    """Copies what is kept of each run."""
+    """Copies what is kept of each run; records that do not go on from those that are kept are refused."""
     for place in sorted(path.parent for path in (ROOT / RUNS).glob("*/records.jsonl")):
-        (ROOT / KEPT / place.name).mkdir(parents=True, exist_ok=True)
+        kept = ROOT / KEPT / place.name
+        for name in FILES:
+            if (kept / name).exists() and not _goes_on(kept / name, place / name):
+                sys.exit(f"study.py: {place / name}: does not go on from {kept / name}, which is kept; nothing copied")
+        kept.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             if (place / name).exists():
-                shutil.copyfile(place / name, ROOT / KEPT / place.name / name)
-        print(f"{KEPT / place.name}: {_about(ROOT / KEPT / place.name)}")
+                shutil.copyfile(place / name, kept / name)
+        print(f"{KEPT / place.name}: {_about(kept)}")
     return 0
+
+
+def _goes_on(kept: Path, new: Path) -> bool:
+    """Whether a file is there and is the kept one, or, of records, begins with it."""
+    if kept.name == "environment.json":
+        return True
+    return new.exists() and new.read_bytes().startswith(kept.read_bytes())
 
 
 def page() -> int:
@@ -187,22 +225,44 @@ def _block(name: str) -> str:
 
 
 def _controls() -> str:
-    """A row a control: DEAT - SGD as its claim judges it."""
-    rows = ["| | run | claim | DEAT - SGD, percentage points | seeds | verdict |", "|---|---|---|---|---|---|"]
-    for changed, name, claim, asked in CONTROLS:
-        place, effect = KEPT / name, "not measured yet | |"
-        if (ROOT / place / "records.jsonl").exists():
-            lines = json.loads(_said("claims", place, "--json", *asked))
-            (one,) = (line for line in lines if line["name"] == claim)
-            ends = [one[end] for end in ("estimate", "low", "high")]
-            points = (
-                "no interval" if None in ends else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * end for end in ends))
-            )
-            effect = f"{points} | {one['n']} | {one['verdict']}"
-        rows.append(f"| {changed} | `{' '.join([str(place), *asked])}` | {claim} | {effect} |")
-    runs = [place for name in SMALL if (place := ROOT / KEPT / name).exists() and name.startswith("control")]
-    where = "".join(f"\n`{place.name}`: {_about(place)}\n" for place in runs if (place / "records.jsonl").exists())
-    return "\n" + "\n".join(rows) + "\n\nEach by `sweep claims RUN`; in brackets 95 % intervals.\n" + where + "\n"
+    """A row a control: DEAT - SGD at equal learning rates, by seed, and what the control changes of it.
+
+    Each has a 95 % t interval over the seeds, which the runs share; p values are Holm's over the changes.
+    """
+    from scipy.stats import ttest_1samp
+    from statsmodels.stats.multitest import multipletests
+
+    if not all((ROOT / KEPT / name / "records.jsonl").exists() for _, name, _, _ in CONTROLS):
+        return "\nNot measured yet.\n\n"
+    gains = [_gains(name, where, y) for _, name, where, y in CONTROLS]
+    changes = [ttest_1samp(gain - gains[0], 0) for gain in gains[1:]]
+    adjusted = multipletests([one.pvalue for one in changes], method="holm")[1]
+    rows = ["| changed | DEAT - SGD | what the change adds | p (Holm) |", "|---|---|---|---|"]
+    rows.append(f"| {CONTROLS[0][0]} | {_interval(ttest_1samp(gains[0], 0), gains[0])} | | |")
+    for (changed, *_), gain, change, p in zip(CONTROLS[1:], gains[1:], changes, adjusted, strict=True):
+        own, added = _interval(ttest_1samp(gain, 0), gain), _interval(change, gain - gains[0])
+        rows.append(f"| {changed} | {own} | {added} | {p:.2g} |")
+    where = "".join(f"\n`{name}`: {_about(ROOT / KEPT / name)}\n" for name in dict.fromkeys(one[1] for one in CONTROLS))
+    return "\n" + "\n".join(rows) + f"\n\nn = {len(gains[0])} seeds.\n" + where + "\n"
+
+
+def _gains(name: str, where: dict[str, Any], y: str) -> Any:
+    """DEAT - SGD of each seed, percentage points, mean over the learning rates at which every trial has ended."""
+    from analysis.frames.trials import load_trials
+
+    trials = load_trials(ROOT / KEPT / name)
+    trials = trials[trials["outcome"] == "completed"]
+    own: dict[str, Any] = {"attack.batch_norm": "eval", COUPLING: True} | where
+    for key in own.keys() & set(trials):
+        trials = trials[trials[key].eq(own[key]) | trials[key].isna()]  # SGD has no coupling to choose
+    table = trials.pivot_table(index="seed", columns=["optimizer.lr", "optimizer.name"], values=y).dropna()
+    means = table.T.groupby(level="optimizer.name").mean()
+    return 100 * (means.loc["deat"] - means.loc["sgd"])
+
+
+def _interval(test: Any, values: Any) -> str:
+    low, high = test.confidence_interval()
+    return f"{values.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _drawn(place: Path) -> str:
@@ -223,9 +283,9 @@ def draw() -> int:
     return 0
 
 
-def _said(command: str, place: Path, *asked: str) -> str:
+def _said(command: str, place: Path) -> str:
     """What a command prints of a run, or why there is nothing to say yet."""
-    words = [sys.executable, "-m", "sweep", command, str(place), *asked]
+    words = [sys.executable, "-m", "sweep", command, str(place)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).rstrip()
 
