@@ -118,8 +118,13 @@ def run(names: Sequence[str]) -> int:
 
 def _listed(name: str) -> bool:
     """Takes up what is kept of a run, and writes the list of its trials where there is none; whether one is left."""
+    from sweep.config_file import load
+
     config, values, _ = SMALL[name]
     place, kept = ROOT / RUNS / name, ROOT / KEPT / name
+    root = load(ROOT / "configs/study" / config, values).trial.data.root
+    if root is not None and not (ROOT / root).exists():
+        sys.exit(f"study.py: {name}: {root}: is not there; benchmarks/study.py says how it comes there")
     _refuse_other_code(name)
     for file in FILES:
         if (kept / file).exists() and not (place / file).exists():

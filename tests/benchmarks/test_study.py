@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import yaml
+from pandas import DataFrame
 from small import TINY
 
 from trainers.config import DataConfig
@@ -54,11 +56,79 @@ def test_the_page_has_a_block_for_each_run_and_the_configs_are_there(study: Modu
     }
 
 
-def test_without_its_images_it_says_in_a_line_how_they_come_there(study: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "data/jpeg75").rmdir()
+def test_without_its_images_it_says_in_a_line_how_they_come_there(
+    study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data/exact"
+    monkeypatch.setattr(
+        study, "SMALL", {"a": ("tiny.yaml", ("trial.data.name=image_folder", f"trial.data.root={folder}"), 60)}
+    )
     with pytest.raises(SystemExit) as ended:
         study.main(["run"])
-    assert str(ended.value) == "study.py: data/jpeg75: is not there; benchmarks/study.py says how it comes there"
+    assert str(ended.value) == f"study.py: a: {folder}: is not there; benchmarks/study.py says how it comes there"
+
+
+def test_a_registered_run_is_not_gone_on_with_by_other_code(study: ModuleType, tmp_path: Path) -> None:
+    kept = tmp_path / "benchmarks/study/small"
+    kept.mkdir(parents=True)
+    (kept / "registration.json").write_text(json.dumps({"code_version": "of another day", "commit": 40 * "a"}))
+    with pytest.raises(SystemExit) as ended:
+        study.main(["run", "small"])
+    assert str(ended.value).startswith("study.py: small: registered with code of another day, and this is ")
+    assert "git worktree add ../study aaaaaaaa" in str(ended.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_kept_is_gone_on_with_and_never_overwritten_by_less(
+    study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, place = tmp_path / "benchmarks/study/small", tmp_path / "runs/study/small"
+    kept.mkdir(parents=True)
+    (kept / "records.jsonl").write_text('{"record":"a newer kind"}\n')
+    monkeypatch.setattr(study, "_python", lambda *words: 7)
+    with pytest.raises(SystemExit):
+        study.main(["run"])  # as far as the plan, which fails here
+    assert (place / "records.jsonl").read_text() == (kept / "records.jsonl").read_text()
+    (place / "records.jsonl").write_text("")
+    with pytest.raises(SystemExit, match=r"does not go on from .* nothing copied"):
+        study.main(["keep"])
+    assert (kept / "records.jsonl").read_text() == '{"record":"a newer kind"}\n'
+
+
+def test_a_control_adds_the_difference_of_the_differences_seed_by_seed(
+    study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import analysis.frames.trials
+
+    frames = {}
+    for name, base in (("controls", 0.01), ("controls_exact", 0.02)):
+        (tmp_path / "benchmarks/study" / name).mkdir(parents=True)
+        (tmp_path / "benchmarks/study" / name / "records.jsonl").touch()
+        rows = [
+            {"seed": seed, "optimizer.lr": lr, "optimizer.name": optimizer, "attack.batch_norm": mode}
+            | {study.COUPLING: coupled, "outcome": "completed", "last_test_robust": 0.3 + lr + gain * seed}
+            | {"best_test_robust": 0.3 + gain * 2 * seed}
+            for seed in range(3)
+            for lr in (0.1, 0.2)
+            for optimizer, mode, coupled, gain in (
+                ("sgd", "eval", None, 0.0),
+                ("sgd", "train", None, 0.0),
+                ("deat", "eval", True, base),
+                ("deat", "eval", False, -base),
+                ("deat", "train", True, 3 * base),
+            )
+        ]
+        frames[name] = DataFrame([*rows, rows[0] | {"outcome": "failed", "seed": 3, "last_test_robust": 0.0}])
+    monkeypatch.setattr(analysis.frames.trials, "load_trials", lambda place: frames[Path(place).name])
+    monkeypatch.setattr(study, "_about", lambda place: "here")
+    nothing, exact, train, coupled, best = study._controls().splitlines()[3:8]
+    # the gains of seeds 0, 1, 2 are 0, 1, 2 points and multiples of them: t(2) = 4.303, times 1 / sqrt(3)
+    one, two = "+1.00 [-1.48, +3.48]", "+2.00 [-2.97, +6.97]"
+    assert nothing == f"| nothing | {one} | | |"
+    assert f"| {two} | {one} |" in exact
+    assert f"| +3.00 [-4.45, +10.45] | {two} |" in train
+    assert "| -1.00 [-3.48, +1.48] | -2.00 [-6.97, +2.97] |" in coupled
+    assert f"| {two} | {one} |" in best
 
 
 def test_exact_pixels_become_a_folder_of_images_with_those_pixels(study: ModuleType, tmp_path: Path) -> None:
@@ -108,8 +178,7 @@ def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
     assert "ratio" in said
     assert f"$ sweep claims benchmarks/study/small\n{said.rstrip()}\n```" in text
     assert "<!-- study card -->\n\nNot measured yet.\n\n<!-- end -->\n" in text
-    assert "| as registered | `benchmarks/study/small` | deat_equal_lr | no interval | 0 | not measured |" in text
-    assert "| `benchmarks/study/control` | deat_equal_lr | not measured yet | | |" in text
+    assert text.endswith("<!-- study controls -->\n\nNot measured yet.\n\n<!-- end -->\n")
     assert "of an earlier day" not in text
     study.main(["page"])
     assert page.read_text() == text
