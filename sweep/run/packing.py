@@ -263,7 +263,10 @@ class Packing(Generic[Trial]):
         return True
 
     def put_back(self, trial: Trial) -> None:
-        """A trial that has stopped before its end is the next of its shape."""
+        """A trial that has stopped before its end is the next of its shape, or of those that run alone at the end."""
+        if self._name(trial) in self._tried:
+            self._again.appendleft(trial)
+            return
         self._waiting.setdefault(self._shape(trial) if self._gpu is None else "", deque()).appendleft(trial)
 
     def drop(self, name: Hashable) -> Trial | None:

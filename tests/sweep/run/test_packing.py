@@ -128,6 +128,19 @@ def test_what_ran_out_of_memory_runs_once_more_after_all_others_alone() -> None:
     assert (wanted.next(), wanted.done) == (None, True)
 
 
+def test_what_ran_out_of_memory_and_stops_before_its_end_runs_alone_again() -> None:
+    wanted = packing([CARD], of("a", 2), {"a": Peak(20 * GIB, GIB)})
+    first, second = all_now(wanted)
+    assert wanted.again(first.trials[0])
+    wanted.ended(first)
+    wanted.ended(second)
+    (alone,) = all_now(wanted)
+    wanted.put_back(alone.trials[0])
+    wanted.ended(alone)
+    (again,) = all_now(wanted)
+    assert (again.trials, again.gpu, again.alone, again.cuda) == (first.trials, 1.0, True, None)
+
+
 def test_on_cpus_it_runs_once_nothing_else_of_the_launch_does() -> None:
     left = iter(range(3))
     wanted = Packing([Node(2), Node(2)], 1, 0, lambda: next(left, None))
