@@ -6,12 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
 from sweep.run.signals import SIGNALS
+
+#: How long a process may take to be gone once the system has counted that it kills it, s: what it held is freed first.
+#: [own choice]
+DYING = 15.0
 
 _BEGIN = "import sys; sys.path[:] = {path!r}; from {module} import main; main(*{told})"
 
@@ -79,6 +84,28 @@ def system_kills() -> int:
     except OSError:
         return 0
     return int(counts.get("oom_kill", 0))
+
+
+class Kills:
+    """Whether the system has just killed a process for want of memory: which one it does not tell, and others run here.
+
+    One that was killed long ago, or before this looks, is none of ours.
+    """
+
+    def __init__(self) -> None:
+        """Counts from now on."""
+        self._before = self._newest = system_kills()
+        self._looked = time.monotonic()
+
+    def look(self) -> None:
+        """To be called while nothing has died: what was killed over `DYING` seconds ago counts no more."""
+        if (now := time.monotonic()) - self._looked > DYING:
+            self._before, self._newest, self._looked = self._newest, system_kills(), now
+
+    @property
+    def just(self) -> bool:
+        """Whether there was one in the last one or two times `DYING` seconds."""
+        return system_kills() > self._before
 
 
 def how(code: int) -> str:

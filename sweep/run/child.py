@@ -18,7 +18,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
-from sweep.run.bound import bind, how, listen, started, system_kills
+from sweep.run.bound import Kills, bind, how, listen, started
 from sweep.run.signals import STOPPING
 from sweep.run.trial import RESTARTS, Message, never, run_trial
 from sweep.run.worker_processes import Processes
@@ -94,12 +94,12 @@ class Child:
         died: Callable[[str], None],
     ) -> tuple[OutcomeName, str] | None:
         for _ in range(RESTARTS + 1):
-            self._why = ""
+            self._why, self._kills = "", Kills()
             try:
                 self._say(trial)
                 self._follow(take, each_step, paused, pruned)
             except _Died:
-                code, short = self._end(), system_kills() > self._kills
+                code, short = self._end(), self._kills.just
                 self._start()
                 if short and code == -signal.SIGKILL:
                     return "out_of_memory", "the system killed its process for want of memory"
@@ -109,7 +109,6 @@ class Child:
         return "failed", f"its process died {RESTARTS + 1} times: {self._why or how(code)}"
 
     def _start(self) -> None:
-        self._kills = system_kills()
         own = {"start_new_session": True, "errors": "replace"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self._process, self._socket = started("sweep.run.child", self.workers, **own, **pipes)
@@ -132,6 +131,7 @@ class Child:
         try:
             while True:
                 each_step()
+                self._kills.look()
                 if not self._socket.poll(_PAUSE):
                     continue
                 message = self._heard()

@@ -18,7 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from sweep.run.seats import Node, Room, Seat
+from sweep.run.seats import Node, Room, Seat, places
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
     from sweep.config import SweepConfig
@@ -200,6 +200,20 @@ class Packing(Generic[Trial]):
                 self._moving.remove(start)
 
     @property
+    def stranded(self) -> int:
+        """Bytes of a card that a node must bring, for nothing runs but what has lost its node and fits no card here.
+
+        0: something runs or can move, or there is no node at all.
+        """
+        lost = [start.least for start in self._moving if self._places(start) < self._workers]
+        return min(lost) if self.names() and lost and len(lost) == len(self._running) else 0
+
+    def _places(self, start: Start[Trial]) -> int:
+        """How many workers of a trial have room where nothing runs, on cards as large as its."""
+        large = (node for node in self.room.nodes.values() if node.memory is None or node.memory >= start.least)
+        return sum(places(node, self._cpu, start.gpu) for node in large)
+
+    @property
     def done(self) -> bool:
         """Whether nothing runs or waits, nor will."""
         return self._exhausted and not (self._waiting or self._again or self._running)
@@ -226,13 +240,13 @@ class Packing(Generic[Trial]):
         return processes, min(self._each, self.limit // max(1, processes))
 
     def more(self, waiting: int) -> int:
-        """How many processes would run beside those that do if there were more nodes; 0: there is room on these.
+        """How many processes would run beside those that do if there were more nodes; 0: these are enough.
 
         Args:
             waiting: trials that have not begun.
         """
         if self._seats(self._smallest):
-            return 0
+            return int(self.stranded > 0)
         trials = max(0, min(waiting, self._left))
         return len(self._moving) + math.ceil(trials / self._each)
 
@@ -263,7 +277,10 @@ class Packing(Generic[Trial]):
         return True
 
     def put_back(self, trial: Trial) -> None:
-        """A trial that has stopped before its end is the next of its shape."""
+        """A trial that has stopped before its end is the next of its shape, or of those that run alone at the end."""
+        if self._name(trial) in self._tried:
+            self._again.appendleft(trial)
+            return
         self._waiting.setdefault(self._shape(trial) if self._gpu is None else "", deque()).appendleft(trial)
 
     def drop(self, name: Hashable) -> Trial | None:

@@ -400,12 +400,15 @@ class _JournalCallback(_NotSaved, tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died and is to be started again, but not beside others if it was for want of memory."""
-        why = self._died(trial)
+        why, _ = self._died(trial)
         for name in trial.config["trials"]:
             self._journal.died(name, why)
 
-    def _died(self, trial: Any) -> str:
-        """Takes note; gives why it ended itself for want of another worker, or else what Ray says of its end."""
+    def _died(self, trial: Any) -> tuple[str, str]:
+        """Takes note; gives why it ended itself for want of another worker, or else what Ray says of its end.
+
+        And who says that one of its nodes was preempted; empty: nobody.
+        """
         self._steered.died(trial)
         why, preempted = self._steered.lacked(trial)
         if short := lack_of_memory(_error(trial)):
@@ -413,14 +416,18 @@ class _JournalCallback(_NotSaved, tune.Callback):
         elif preempted:
             self._journal.preempt(trial.config["trials"], preempted)
             trial.max_failures += 1  # Tune would not count it, had it been this process's node
-        elif said := ray_says(_pickled_error(trial)):
-            self._journal.preempt(trial.config["trials"], said)
-        return why or (_error(trial).strip().splitlines() or ["no error file"])[-1].partition(_GUESSES)[0]
+        elif preempted := ray_says(_pickled_error(trial)):
+            self._journal.preempt(trial.config["trials"], preempted)
+        why = why or (_error(trial).strip().splitlines() or ["no error file"])[-1].partition(_GUESSES)[0]
+        return why, preempted
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
-        why = self._died(trial)
+        why, preempted = self._died(trial)
         for name in trial.config["trials"]:
+            if preempted:  # which Tune has counted, or its process was not there yet
+                self._steered.put_back(self._searcher.planned(trial.trial_id, name))
+                continue
             self._journal.fail(name, f"its process died {RESTARTS + 1} times: {why}")
 
     def _out_of_memory(self, trial: Any, text: str) -> None:

@@ -15,8 +15,9 @@ import ray
 from sweep.config import ResourcesConfig
 from sweep.run import nodes, ray_packing, waiting
 from sweep.run.packing import Packing
-from sweep.run.ray_watch import have_room
+from sweep.run.ray_watch import PATIENCE, have_room
 from sweep.run.seats import Node
+from sweep.run.signals import RayGone
 from trainers.errors import UserError
 
 #: Between two looks, s.
@@ -73,6 +74,8 @@ class Roster:
         self._demands: list[Any] = []
         self._without = False
         """Whether no node has room."""
+        self._stranded: float | None = None
+        """Since when nothing runs but what needs a larger card than any that is there, s."""
         self._known = dict.fromkeys(known, "")
         self._asked: dict[str, _Asked] = {}
         self._slow: set[str] = set()
@@ -98,7 +101,11 @@ class Roster:
             following.join(2 * PAUSE)  # it may be in a call to a Ray that has gone
 
     def news(self, packing: Packing[Any]) -> Iterator[str]:
-        """What has come of the looks, for `packing` and for the screen; for the thread that has trials started."""
+        """What has come of the looks, for `packing` and for the screen; for the thread that has trials started.
+
+        Raises:
+            RayGone: for too long nothing could run but what needs a larger card than any that is there.
+        """
         while self._news:
             machine, left, line = self._news.popleft()
             if machine is not None:
@@ -107,6 +114,23 @@ class Roster:
                 continue  # no trial could run there
             number = len(packing.room.nodes)
             yield line + (f": trials run on {number or 'no'} node{'s' * (number != 1)} now" if machine or left else "")
+
+        yield from self._await_card(packing)
+
+    def _await_card(self, packing: Packing[Any]) -> Iterator[str]:
+        """Says what card is waited for, and ends the launch if none comes: Ray would wait for ever."""
+        least = 0 if self._paused() else packing.stranded
+        if not least:
+            self._stranded = None
+            return
+        seconds, card = max(60 * self._wait, PATIENCE), f"a card of {least / 2**30:.1f} GiB for trials that had one"
+        if self._stranded is None:
+            self._stranded = time.monotonic()
+            yield f"waiting up to {seconds:.0f} s for a node with {card}"
+        elif time.monotonic() - self._stranded > seconds:
+            raise RayGone(
+                f"for {seconds:.0f} s no node has been up with {card}; a new launch goes by the cards that are there"
+            )
 
     def _look(self, ask: Callable[[Mapping[str, Any]], Any]) -> None:
         try:

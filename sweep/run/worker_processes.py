@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from sweep.run.bound import bind, how, listen, started, system_kills
+from sweep.run.bound import DYING, Kills, bind, how, listen, started
 from sweep.run.workers import Death, Reply
 
 #: By which the processes of one machine reach each other.
@@ -31,7 +31,7 @@ class Processes:
         self.number, self.host = number, _HERE
         self._each: dict[int, tuple[subprocess.Popen[str], Connection]] = {}
         self._busy: set[int] = set()
-        self._kills = system_kills()
+        self._kills = Kills()
         for rank in range(1, number + 1):
             self._start(rank)
 
@@ -40,7 +40,7 @@ class Processes:
 
     def begin(self, work: Mapping[str, Any]) -> None:
         """See `sweep.run.workers.Others`."""
-        self._kills = system_kills()
+        self._kills = Kills()
         try:
             self._begin(work)
         except BaseException:
@@ -61,7 +61,9 @@ class Processes:
     def ended(self) -> tuple[int, Reply | Death]:
         """See `sweep.run.workers.Others`."""
         by_socket = {self._each[rank][1]: rank for rank in self._busy}
-        socket = wait(list(by_socket))[0]
+        while not (ready := wait(list(by_socket), DYING)):
+            self._kills.look()
+        socket = ready[0]
         rank = by_socket[socket]  # type: ignore[index]
         self._busy.discard(rank)
         try:
@@ -77,7 +79,7 @@ class Processes:
         process.kill()  # where it has but closed its socket
         code = process.wait()
         self._forget(rank)
-        if code == -signal.SIGKILL and system_kills() > self._kills:
+        if code == -signal.SIGKILL and self._kills.just:
             return Death("the system killed its process for want of memory", of_memory=True)
         return Death(f"its process ({process.pid}) ended by {how(code)}")
 

@@ -101,6 +101,44 @@ def test_a_share_of_a_large_card_is_not_moved_to_a_smaller_one_that_joins() -> N
     assert wanted.room.seat(1, 1.0, 80 * GIB) is None  # it sits there
 
 
+def test_what_no_card_here_is_large_enough_for_is_stranded_once_nothing_else_runs() -> None:
+    small, large = Node(16, 1, 24 * GIB, "small"), Node(16, 1, 80 * GIB, "large")
+    wanted = packing([large], of("a", 2), {"a": Peak(20 * GIB, GIB)})
+    first, second = all_now(wanted)
+    wanted.leave("large")
+    assert wanted.stranded == 0  # without a node it is room itself that is missing
+    wanted.join(small)
+    assert (wanted.next(), wanted.stranded, wanted.more(0)) == (None, 80 * GIB, 1)
+    wanted.put_back(second.trials[0])
+    wanted.ended(second)
+    (on_small,) = all_now(wanted)
+    assert (on_small.gpu, wanted.stranded) == (0.92, 0)
+    wanted.ended(on_small)
+    assert wanted.stranded == 80 * GIB
+    wanted.join(large)
+    assert wanted.stranded == 0
+    wanted.ended(first)
+    assert (wanted.next(), wanted.done) == (None, True)
+
+
+def test_what_runs_alone_on_a_largest_card_is_stranded_too_and_each_worker_needs_such_a_card() -> None:
+    for workers in (1, 2):
+        nodes = [Node(16, 1, size * GIB, str(number)) for number, size in enumerate((80, 80, 24))]
+        trials = iter(of("a", 1))
+        wanted = Packing(
+            nodes, 1, 1.0, lambda trials=trials: next(trials, None), workers=workers, short={of("a", 1)[0]}
+        )
+        (start,) = all_now(wanted)
+        assert (start.alone, start.least) == (True, 80 * GIB)
+        for name in ("0", "1"):
+            assert wanted.stranded == 0
+            wanted.leave(name)
+            if workers == 2:
+                break
+        wanted.next()
+        assert wanted.stranded == 80 * GIB
+
+
 def test_a_shape_that_took_more_than_any_card_has_is_told_of_and_tried() -> None:
     wanted = packing([CARD], of("a", 1), {"a": Peak(90 * GIB, GIB), "b": Peak(GIB, GIB)})
     assert list(wanted.too_large()) == ["a"]
@@ -126,6 +164,19 @@ def test_what_ran_out_of_memory_runs_once_more_after_all_others_alone() -> None:
     assert not wanted.again(one.trials[0])
     wanted.ended(last)
     assert (wanted.next(), wanted.done) == (None, True)
+
+
+def test_what_ran_out_of_memory_and_stops_before_its_end_runs_alone_again() -> None:
+    wanted = packing([CARD], of("a", 2), {"a": Peak(20 * GIB, GIB)})
+    first, second = all_now(wanted)
+    assert wanted.again(first.trials[0])
+    wanted.ended(first)
+    wanted.ended(second)
+    (alone,) = all_now(wanted)
+    wanted.put_back(alone.trials[0])
+    wanted.ended(alone)
+    (again,) = all_now(wanted)
+    assert (again.trials, again.gpu, again.alone, again.cuda) == (first.trials, 1.0, True, None)
 
 
 def test_on_cpus_it_runs_once_nothing_else_of_the_launch_does() -> None:

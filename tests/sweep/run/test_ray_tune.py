@@ -60,6 +60,19 @@ def test_a_trial_whose_process_ended_for_want_of_a_worker_has_failed_with_that_w
     assert len(preempted) == 1
 
 
+def test_a_trial_whose_worker_is_preempted_after_other_deaths_is_put_back_and_has_not_failed() -> None:
+    failed, preempted, back, steered = list[Any](), list[Any](), list[Any](), SimpleNamespace(**vars(UNSTEERED))
+    journal: Any = SimpleNamespace(fail=lambda *words: failed.append(words))
+    journal.preempt = lambda trials, reason: preempted.append((list(trials), reason))
+    steered.lacked, steered.put_back = lambda process: ("worker 1 of 2: it was preempted", "Ray says so"), back.append
+    searcher: Any = SimpleNamespace(planned=lambda tune_id, name: (tune_id, name))
+    callback = ray_tune._JournalCallback(journal, searcher, lambda: None, steered)
+    trial = SimpleNamespace(trial_id="t", config={"trials": {"a": {}}}, error_file=None, pickled_error_file=None)
+    trial.max_failures = RESTARTS  # Tune has counted one more
+    callback.on_trial_error(1, [], trial)
+    assert (failed, preempted, back) == ([], [(["a"], "Ray says so")], [("t", "a")])
+
+
 def test_a_worker_that_rays_monitor_kills_in_the_midst_of_a_task_has_died_and_ends_no_launch() -> None:
     """The error that Ray raises then is none of those that Tune expects of an actor."""
     why = "1 worker(s) were killed due to the node running low on memory."

@@ -11,9 +11,10 @@ import pytest
 
 from sweep.config import ResourcesConfig
 from sweep.run import nodes, ray_packing, roster, waiting
-from sweep.run.packing import Packing
+from sweep.run.packing import Packing, Peak
 from sweep.run.roster import MOST, Roster
 from sweep.run.seats import Node
+from sweep.run.signals import RayGone
 from trainers.errors import UserError
 
 BAD = "--out run: node bad does not see it; give a folder that all nodes share"
@@ -105,6 +106,31 @@ def test_a_node_that_leaves_is_let_go_and_the_last_one_too(cluster: Cluster) -> 
     cluster.add("third", cpus=0)  # an answer of Ray in which nobody is up says nothing
     assert cluster.looked(roster, given, 2) == ["node second has left: trials run on no nodes now"]
     assert given.names() == frozenset()
+
+
+@pytest.mark.parametrize(("wait", "seconds"), [(0.0, 30), (15.0, 900)])
+def test_a_share_of_a_card_that_no_node_is_as_large_as_is_waited_for_and_no_longer_than_for_a_node(
+    wait: float, seconds: int, cluster: Cluster
+) -> None:
+    trials, roster, paused = iter(range(1)), watch(wait=wait), [False]
+    roster._paused = lambda: paused[0]
+    large, small = (Node(2, 1, size * 2**30, name) for name, size in (("first", 80), ("small", 24)))
+    given = Packing([large], 2, None, lambda: next(trials, None), peaks={"": Peak(2**34, 2**30)})
+    assert given.next() is not None
+    given.join(small)
+    given.leave("first")
+    assert given.next() is None
+    waits = f"waiting up to {seconds} s for a node with a card of 80.0 GiB for trials that had one"
+    assert list(roster.news(given)) == [waits]
+    paused[0], cluster.now = True, 1.0 + seconds
+    assert list(roster.news(given)) == []
+    paused[0] = False
+    assert list(roster.news(given)) == [waits]
+    cluster.now += seconds
+    assert list(roster.news(given)) == []
+    cluster.now += 1
+    with pytest.raises(RayGone, match=f"^for {seconds} s no node has been up with a card of 80.0 GiB .*; a new launch"):
+        list(roster.news(given))
 
 
 def test_a_node_that_goes_while_it_is_asked_is_left_out_with_one_line(cluster: Cluster) -> None:
