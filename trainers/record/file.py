@@ -69,7 +69,7 @@ class RecordFile:
     def _open(self) -> None:
         _cut_torn_line(self._path)
         self._file = self._appending()
-        self._sure = self._length
+        self._sure = self._length = os.fstat(self._file.fileno()).st_size
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
         """Writes one line; outcomes, evaluations, checks and notes are also forced to the disk.
@@ -132,13 +132,11 @@ class RecordFile:
             _write_all(file, self._rest)
             file.truncate()
             os.fsync(file.fileno())
+        self._length = self._sure + len(self._rest)
         return self._appending()
 
     def _appending(self) -> IO[bytes]:
-        file = open(self._path, "ab", buffering=0, opener=plain)
-        self._length = os.fstat(file.fileno()).st_size
-        """What is surely in the file, where no other program cut it."""
-        return file
+        return open(self._path, "ab", buffering=0, opener=plain)
 
     def _once(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(splits := values.get("right"), Mapping):
