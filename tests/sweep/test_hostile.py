@@ -181,7 +181,9 @@ def test_a_pipe_in_the_place_of_a_file_of_a_run_holds_nobody_up(
 
 
 @pytest.mark.parametrize("name", [".lock.soft/000000000001", ".store.json"])
-@pytest.mark.parametrize("text", [None, "{}", "[]", "[5]", "[" * 99_999, "3", "[{}]", "", "x"])
+@pytest.mark.parametrize(
+    "text", [None, "{}", "[]", "[5]", "[" * 99_999, "3", "[{}]", "", "x"], ids=lambda text: ascii(text)[:9]
+)
 def test_whatever_stands_in_a_mark_or_a_soft_lock_is_refused_or_nothing(
     name: str, text: str | None, undisturbed: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
