@@ -35,6 +35,9 @@ def _as_number(value: Any) -> Any:
         return value
 
 
+#: Seconds that an epoch may take at most before its trial counts as hung: three years.
+LONGEST_EPOCH = 1e8
+
 #: Optuna's samplers by name.
 Sampler = Literal["auto", "tpe", "gp", "cmaes", "nsgaii", "qmc", "random"]
 
@@ -172,7 +175,7 @@ class ResourcesConfig(Frozen):
     epoch_timeout: Number | None = Field(
         None,
         gt=0,
-        le=1e8,
+        le=LONGEST_EPOCH,
         description="Seconds that an epoch may take, loading and compiling included, before its trial counts as hung: "
         "it is failed then, and its process ended. none: 10 times the median of epochs that cost the same, at least "
         "600; an hour more for the first of a process; a day where nothing like it was measured.",

@@ -222,24 +222,26 @@ def remove_parts(folder: Path) -> None:
     for part in folder.iterdir() if folder.is_dir() else ():
         if (name := _PART.fullmatch(part.name)) is not None:
             with suppress(OSError):
-                if _is_left(part, int(name["process"] or 0), name["machine"]):
-                    part.unlink()
+                _remove_if_left(part, int(name["process"] or 0), name["machine"])
 
 
-def _is_left(part: Path, process: int, where: str | None) -> bool:
+def _remove_if_left(part: Path, process: int, where: str | None) -> None:
+    """While it is locked: a process that has just made it, and gets the lock next, then sees that it is gone."""
     descriptor = os.open(part, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        free = True
-    except BlockingIOError:
-        return False
-    except OSError:
-        free = process not in (0, os.getpid()) and started(process) is None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left = True
+        except BlockingIOError:
+            return
+        except OSError:
+            left = process not in (0, os.getpid()) and started(process) is None
+        if where not in (None, machine()):
+            left = storage_time(part.parent) - part.stat().st_mtime >= ABANDONED
+        if left:
+            part.unlink()
     finally:
         os.close(descriptor)
-    if where in (None, machine()):
-        return free
-    return storage_time(part.parent) - part.stat().st_mtime >= ABANDONED
 
 
 def storage_time(folder: Path) -> float:

@@ -23,7 +23,7 @@ from trainers.config import TrialConfig
 from trainers.dynamics import measurement
 from trainers.engine import engine_of
 from trainers.errors import UserError
-from trainers.files import previous_path
+from trainers.files import patiently, previous_path, why
 from trainers.identity import trial_id
 from trainers.memory import is_out_of_memory
 from trainers.method import adversary, optimizers
@@ -54,13 +54,14 @@ def newest(path: Path, check: Callable[[State], None]) -> tuple[State | None, st
     Raises:
         UserError: a file is there and cannot be read, and the other one is no way out.
     """
+    _wait_for(path.absolute().parent.parent)
     passed: dict[str, list[str]] = {}
     unread = None
     for file in (path, previous_path(path)):
         try:
             check(state := checkpoint.load(file))
             if file != path:
-                os.replace(file, path)
+                _replace(file, path)
             return state, _in_words(passed)
         except FileNotFoundError:
             if file == path and previous_path(path).exists():
@@ -73,6 +74,27 @@ def newest(path: Path, check: Callable[[State], None]) -> tuple[State | None, st
     if unread:
         raise UserError(f"{unread}; mend that, or remove it: the trial then goes on from what is left")
     return None, _in_words(passed)
+
+
+def _wait_for(folder: Path) -> None:
+    """Storage that is away is not taken for a trial that has no checkpoint.
+
+    Args:
+        folder: of the run, which is there where the storage is: that of checkpoints may be yet to come.
+    """
+    try:
+        patiently(folder, folder.stat, verb="found")
+    except OSError as error:
+        raise UserError(f"{folder}: {why(error, folder, 'found')}; mend that: the same command goes on") from None
+
+
+def _replace(file: Path, path: Path) -> None:
+    """Moves a file to a place; a folder there, whose place no file takes, is moved aside."""
+    try:
+        os.replace(file, path)
+    except IsADirectoryError:
+        os.rename(path, path.with_name(f"{path.name}.folder"))
+        os.replace(file, path)
 
 
 def longest(files: Iterable[Path], config: TrialConfig, training: Training) -> tuple[State | None, str | None, str]:

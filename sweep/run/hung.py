@@ -20,9 +20,11 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
+from sweep.config import LONGEST_EPOCH
 from sweep.run.directory import log_folder, log_path
 from sweep.share import Share
 from trainers.config import TrialConfig
+from trainers.plain_file import plain
 from trainers.record import spent
 
 #: By default a trial may take so many times what the slowest kind of its epochs takes, and at least so long, s.
@@ -117,7 +119,7 @@ class Limits:
         if not self._known.keys() >= due:
             return UNKNOWN
         longest = max(LEAST, TIMES * sum(self._known[part] for part in due))
-        return longest + BEGINNING if self._begins else longest
+        return min(longest + BEGINNING if self._begins else longest, LONGEST_EPOCH)
 
     def _due(self) -> set[str]:
         """Parts of the next epoch; after the last one there is none."""
@@ -208,7 +210,7 @@ def _opened(directory: Path, trial: str) -> Iterator[IO[str]]:
     path = _path(directory, trial)
     path.parent.mkdir(exist_ok=True)
     try:
-        with path.open("w") as file:
+        with open(path, "a", opener=plain) as file:  # each limit is written in the place of the one before
             yield file
     finally:
         with suppress(OSError):
@@ -223,7 +225,8 @@ def hung(directory: Path, trial: str) -> str | None:
     """
     path = _path(directory, trial)
     try:
-        text = path.read_text(errors="replace")
+        with open(path, errors="replace", opener=plain) as file:
+            text = file.read()
         path.unlink()
     except OSError:
         return None

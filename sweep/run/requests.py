@@ -11,6 +11,7 @@ Each is made, replaced or removed in one move: two who ask at once never undo ea
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -20,14 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.config import LONGEST_EPOCH
 from sweep.storage.asked import FOLDER
 from trainers.fields import number_text, plural
-from trainers.files import remove_parts, whole
+from trainers.files import PASSING, remove_parts, whole
 from trainers.plain_file import plain
 from trainers.provenance import host
 from trainers.record import NoteRecord, is_id, line
 from trainers.record.form import Damaged, record_on
-from trainers.record.rules import Rule, is_number, whole_number
+from trainers.record.rules import Rule, is_number, shown, whole_number
 from trainers.visible import in_line
 
 #: Between two looks, s.
@@ -42,7 +44,10 @@ _LONGEST, SHOWN = 16_000, 100
 #: What may be changed while trials run, and what it must be: nothing that is in a trial's numbers.
 SETTABLE: Mapping[str, Rule] = {
     "max_concurrent": whole_number(1, 10**9),
-    "resources.epoch_timeout": Rule("a number of seconds over 0", lambda value: is_number(value) and value > 0),
+    "resources.epoch_timeout": Rule(
+        f"a number of seconds over 0, at most {LONGEST_EPOCH:g}",
+        lambda value: is_number(value) and 0 < value <= LONGEST_EPOCH,
+    ),
 }
 
 _PAUSED, _SET, _CANCEL, _UNDO, _NOTE = "paused", "set-", "cancel-", "undo-", "note-"
@@ -56,6 +61,8 @@ class Asked:
     """Since when and from where; empty: it is not."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Values by key."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """By key, what of a value that is none of its is said."""
     cancel: frozenset[str] = frozenset()
     """Ids of trials that are to end."""
     undo: frozenset[str] = frozenset()
@@ -65,16 +72,27 @@ class Asked:
 
 
 def asked(directory: Path) -> Asked:
-    """What is asked of a run's launches."""
+    """What is asked of a run's launches; nothing where its storage is away."""
+    with suppress(OSError):
+        return _asked(directory)
+    return Asked()
+
+
+def _asked(directory: Path) -> Asked:
     folder = directory / FOLDER
     try:
         names = sorted(os.listdir(folder))
-    except OSError:
+    except FileNotFoundError:
         return Asked()
     settings = {key: _value(folder / f"{_SET}{key}") for key in SETTABLE if f"{_SET}{key}" in names}
     return Asked(
         (_text(folder / _PAUSED) or "an unknown time") if _PAUSED in names else "",
         {key: value for key, value in settings.items() if SETTABLE[key].holds(value)},
+        {
+            key: f"must be {SETTABLE[key].words}, got {shown(value)}, which is not taken; set {key}=null takes it back"
+            for key, value in settings.items()
+            if value is not None and not SETTABLE[key].holds(value)
+        },
         frozenset(_ids(names, _CANCEL)),
         frozenset(_ids(names, _UNDO)),
         dict(_notes(folder, names)),
@@ -98,8 +116,10 @@ def _text(path: Path) -> str:
     try:
         with open(path, opener=plain, errors="replace") as file:
             return file.read(_LONGEST).strip()
-    except OSError:  # taken back in this very moment
-        return ""
+    except OSError as error:
+        if error.errno in PASSING - {errno.ENOENT}:
+            raise
+        return ""  # taken back in this very moment, or no file
 
 
 def _value(path: Path) -> Any:
@@ -183,16 +203,25 @@ class Requests:
         now = time.monotonic()
         if now - self._looked >= PAUSE:
             self._looked = now
-            if (mark := self._stat()) != self._mark:
-                self._mark, self._changed = mark, now
-            if now - self._changed < _GRAIN:
-                self._asked = asked(self._directory)
+            try:
+                self._look(now)
+            except OSError:  # storage that is away takes nothing back; once it is there all is read anew
+                self._mark = object()
         return self._asked
+
+    def _look(self, now: float) -> None:
+        if (mark := self._stat()) != self._mark:
+            self._mark, self._changed = mark, now
+        if now - self._changed < _GRAIN:
+            read = _asked(self._directory)
+            if self._stat() == mark:  # else it went, or changed, meanwhile: the next look reads it
+                self._asked = read
 
     def _stat(self) -> Any:
         try:
             status = (self._directory / FOLDER).stat()
-        except OSError:
+        except FileNotFoundError:
+            self._directory.stat()  # else it is the storage that is away
             return None
         return status.st_mtime_ns, status.st_ino
 
@@ -202,6 +231,7 @@ def asked_line(directory: Path) -> str:
     now = asked(directory)
     parts = [f"paused since {in_line(now.paused, SHOWN)}" if now.paused else ""]
     parts += [f"{key}={number_text(value)}" for key, value in now.settings.items()]
+    parts += [f"{key}: {why}" for key, why in now.refused.items()]
     for verb, names in (("to end", now.cancel), ("to run after all", now.undo)):
         parts += [f"{plural(len(names), 'trial')} {verb}"] if names else []
     parts += [f"{plural(len(now.notes), 'note')} to be written down"] if now.notes else []

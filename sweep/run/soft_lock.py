@@ -22,6 +22,7 @@ import errno
 import json
 import logging
 import os
+import re
 import secrets
 import threading
 import time
@@ -35,6 +36,8 @@ from sweep.share import Share
 from trainers.errors import UserError
 from trainers.files import patiently, storage_time, why
 from trainers.machine import machine, started
+from trainers.plain_file import plain
+from trainers.record.rules import SHARE
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,11 @@ STALE = 60.0
 
 #: Between two looks at another's heartbeat, s; longer gaps, as of storage that is away, count as one of `_LONGEST_GAP`.
 _PAUSE, _LONGEST_GAP = 0.2, 1.0
+
+#: Characters of a list of who holds: of 10,000 shares.
+_LONGEST = 10_000_000
+
+_TOKEN = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 #: What a file that is gone answers.
 _GONE = (errno.ENOENT, errno.ESTALE)
@@ -250,10 +258,10 @@ def _seems_dead(folder: Path, one: _Holder, now: float) -> bool:
 def _heartbeat(path: Path) -> int | None:
     """When it was last touched, ns; opened, as only then NFS asks its server; None: it is gone."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=plain) as file:
             return os.fstat(file.fileno()).st_mtime_ns
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in (*_GONE, errno.EINVAL):  # the latter of what is no file
             return None
         raise
 
@@ -268,7 +276,7 @@ def _numbered(folder: Path, number: int) -> Path:
 
 
 def _numbers(folder: Path) -> list[int]:
-    return [int(name) for name in os.listdir(folder) if name.isdecimal() and len(name) == 12]
+    return [int(name) for name in os.listdir(folder) if name.isascii() and name.isdecimal() and len(name) == 12]
 
 
 def _latest(folder: Path) -> tuple[int, list[_Holder]]:
@@ -285,9 +293,27 @@ def _latest(folder: Path) -> tuple[int, list[_Holder]]:
 
 def _read(path: Path) -> list[_Holder]:
     try:
-        return [_Holder(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError):
-        raise UserError(f"{path}: is not as it was written; if no launch runs there, delete {path.parent}") from None
+        with open(path, encoding="utf-8", opener=plain) as file:
+            found = [_Holder(**one) for one in json.loads(file.read(_LONGEST))]
+        if all(map(_is_one, found)):
+            return found
+    except (ValueError, TypeError, RecursionError):
+        pass
+    except OSError as error:
+        if error.errno != errno.EINVAL and not path.is_symlink():  # which would lead nowhere for ever
+            raise
+    raise UserError(f"{path}: is not as it was written; if no launch runs there, delete {path.parent}")
+
+
+def _is_one(holder: _Holder) -> bool:
+    """Whether it is as one writes itself: its token names a file that is removed once it is dead."""
+    texts, numbers = (holder.token, holder.name, holder.machine), (holder.process, holder.started or 0)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(type(number) is int for number in numbers)
+        and _TOKEN.fullmatch(holder.token) is not None
+        and (holder.share is None or SHARE.holds(holder.share))
+    )
 
 
 def _put(folder: Path, token: str, number: int, held_by: Sequence[_Holder]) -> None:

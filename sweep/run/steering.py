@@ -127,6 +127,9 @@ class Steering:
             if before.settings.get(key) != now.settings.get(key):
                 value = number_text(now.settings[key]) if key in now.settings else "as in the config again"
                 yield f"{key}: {value}, by `sweep set {run} {key}=...`"
+        for key, why in now.refused.items():
+            if why != before.refused.get(key):
+                yield f"{key}: {why}"
 
 
 class Cancelled(BaseException):

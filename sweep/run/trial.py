@@ -18,7 +18,7 @@ from sweep.run.workers import Others, TrialEnded, WorkerDied, beside
 from sweep.storage import checkpoints
 from trainers.config import TrialConfig
 from trainers.errors import UserError
-from trainers.files import checkpoint_path, patiently, why
+from trainers.files import checkpoint_path
 from trainers.record import FINISHED, DynamicsRecord, EpochRecord, OutcomeName, OutcomeRecord, ResumeRecord
 
 #: A record's values with its kind under `record`: start, resume, epoch, dynamics or outcome.
@@ -219,7 +219,6 @@ def _run(
         sent({"record": "start", **start_of(name, config, device), **how})
         if paused():
             raise _Paused(0, _PAUSED)
-        _wait_for(directory)
         checkpoints.fetch(directory, name, trains=True)
         meter = cards.Meter(device, alone)
 
@@ -285,11 +284,3 @@ def _files(directory: Path, trials: Iterable[str]) -> Iterator[Path]:
     for trial in trials:
         checkpoints.fetch(directory, trial)
         yield checkpoint_path(directory, trial)
-
-
-def _wait_for(folder: Path) -> None:
-    """Storage that is away is not taken for a trial that has no checkpoint."""
-    try:
-        patiently(folder, folder.stat, verb="found")
-    except OSError as error:
-        raise UserError(f"{folder}: {why(error, folder, 'found')}; mend that: the same command goes on") from None

@@ -25,6 +25,7 @@ from sweep.storage.mark import MARK
 from sweep.storage.objects import Address, Store, endpoint, patiently, store_at
 from trainers.errors import UserError
 from trainers.files import whole
+from trainers.plain_file import bounded, plain
 
 #: What of the store is in the folder.
 _PULLED = ".pulled.json"
@@ -35,6 +36,9 @@ PLAIN = ("sweep.yaml", "environment.json")
 CODE = "code"
 
 _RECORDS = re.compile(r"records(\.\d+of\d+)?\.jsonl")
+
+#: Bytes of the mark at most.
+_LONGEST_MARK = 16_000
 
 #: How long a reader waits for another that brings the same run, s.
 _PATIENCE = 60.0
@@ -91,12 +95,14 @@ def shown(directory: Path) -> str:
 def mark(directory: Path) -> dict[str, Any] | None:
     """What the folder of a run in a store says of itself; None: the directory is an ordinary one."""
     try:
-        values: dict[str, Any] = json.loads((directory / MARK).read_bytes())
+        values = json.loads(bounded(directory / MARK, _LONGEST_MARK))
+        if isinstance(values, dict) and all(isinstance(values.get(key), str) for key in ("address", "cache")):
+            return values
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError):
-        raise UserError(f"{directory / MARK}: cannot be read; remove the folder: all of it is in the store") from None
-    return values
+    except (OSError, ValueError, RecursionError):
+        pass
+    raise UserError(f"{directory / MARK}: cannot be read; remove the folder: all of it is in the store")
 
 
 def address_of(directory: Path) -> Address | None:
@@ -237,7 +243,8 @@ def _write(path: Path, values: Any) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        with open(path, "rb", opener=plain) as file:
+            values = json.load(file)
+    except (OSError, ValueError, RecursionError):
         return {}
-    return values
+    return values if isinstance(values, dict) else {}

@@ -188,6 +188,6 @@ def holder(store: Store) -> str | None:
 def _parsed(content: bytes) -> dict[str, Any]:
     try:
         values = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -56,7 +56,7 @@ def unfinished(run: Path) -> str:
         (["set", "RUN", "max_concurrent=two"], "got 'two'"),
         (
             ["set", "RUN", "resources.epoch_timeout=.nan"],
-            "must be a number of seconds over 0, or null for the config's",
+            "must be a number of seconds over 0, at most 1e+08, or null for the config's",
         ),
         (["set", "RUN"], "Missing argument 'KEY=VALUE...'; see"),
         (["cancel", "RUN", "ffffffffffff"], "no trial begins with 'ffffffffffff'; `sweep results"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from analysis.tables.export import csv_text
 from sweep.cli import main
 from sweep.run.directory import RunLock, is_live
 from sweep.run.lock import LOCK_FILE
+from sweep.run.soft_lock import FOLDER, SoftLock
 from trainers.errors import UserError
+from trainers.machine import machine
 from trainers.record import RecordFile
 
 #: Seconds of this process, and by the clock on a machine that is busy with other things.
@@ -175,6 +178,62 @@ def test_a_pipe_in_the_place_of_a_file_of_a_run_holds_nobody_up(
     os.mkfifo(Path("run") / name)
     for words in (["status", "run"], ["results", "run"], ["launch", sweep_file(), "--serial", "--out", "run"]):
         refused(cli(*words))
+
+
+@pytest.mark.parametrize("name", [".lock.soft/000000000001", ".store.json"])
+@pytest.mark.parametrize(
+    "text", [None, "{}", "[]", "[5]", "[" * 99_999, "3", "[{}]", "", "x"], ids=lambda text: ascii(text)[:9]
+)
+def test_whatever_stands_in_a_mark_or_a_soft_lock_is_refused_or_nothing(
+    name: str, text: str | None, undisturbed: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.plain_file.PATIENCE", 0.1)
+    path = Path("run") / name
+    path.parent.mkdir(parents=True)
+    shutil.copy(undisturbed / "records.jsonl", "run")
+    os.mkfifo(path) if text is None else path.write_text(text)
+    answer = cli("status", "run")
+    if text in ("[]", "{}") and ".lock" in name:  # nobody holds it
+        assert answer.exit_code == 0
+    else:
+        assert str(path) in refused(answer)
+
+
+HOLDER = {"token": "0" * 16, "name": "x", "share": None, "machine": "y", "process": 1, "started": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"token": "../../victim"}, {"token": 5}, {"name": 5}, {"share": "x"}, {"share": 5}, {"machine": None}),
+        *({"process": "1"}, {"started": "1"}, {"more": 1}),
+    ],
+    ids=str,
+)
+def test_a_holder_of_a_soft_lock_that_is_none_is_refused_and_no_file_of_its_name_removed(
+    wrong: dict[str, object], victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run" / FOLDER
+    folder.mkdir(parents=True)
+    (folder / HOLDER["token"]).touch()
+    (folder / f"{1:012d}").write_text(json.dumps([{**HOLDER, "machine": machine(), **wrong}]))
+    with pytest.raises(UserError, match="is not as it was written; if no launch runs there, delete"):
+        is_live(tmp_path / "run")
+    with pytest.raises(UserError, match="is not as it was written"):
+        SoftLock(tmp_path / "run").take("x")
+    assert victim.exists()
+
+
+def test_a_link_that_leads_nowhere_and_a_pipe_as_a_heartbeat_hold_nobody_up(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    (folder / f"{1:012d}").write_text(json.dumps([HOLDER]))
+    os.mkfifo(folder / HOLDER["token"])
+    assert not is_live(tmp_path)
+    (folder / f"{2:012d}").symlink_to("nowhere")
+    (folder / "\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0669").touch()
+    with pytest.raises(UserError, match="is not as it was written"):
+        is_live(tmp_path)
 
 
 @pytest.fixture

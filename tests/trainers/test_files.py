@@ -149,6 +149,21 @@ def test_parts_of_dead_processes_are_removed_and_what_a_living_one_writes_is_not
     remove_parts(tmp_path / "none")
 
 
+def test_a_part_is_removed_while_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever has just made it locks it in that moment, and then loses it."""
+    (part := tmp_path / ".a-0123abcd.part").touch()
+    unlink = Path.unlink
+
+    def locked(path: Path, missing_ok: bool = False) -> None:
+        with path.open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", locked)
+    remove_parts(tmp_path)
+    assert not part.exists()
+
+
 @pytest.fixture
 def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", without_flock)

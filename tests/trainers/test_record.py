@@ -362,7 +362,7 @@ def test_what_could_not_be_written_in_a_minute_is_written_with_the_next_record_a
     ]
 
 
-@pytest.mark.parametrize("how", ["removed", "replaced", "shortened"])
+@pytest.mark.parametrize("how", ["removed", "replaced", "emptied", "shortened", "shortened while the disk is full"])
 def test_records_that_another_program_takes_away_are_not_written_into_nothing(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,12 +374,14 @@ def test_records_that_another_program_takes_away_are_not_written_into_nothing(
         (tmp_path / "edited").write_bytes(path.read_bytes())
         os.replace(tmp_path / "edited", path)
     else:
-        os.truncate(path, 10)
-        disk.full = 1
-    said = "made it shorter" if how == "shortened" else "removed or replaced it"
+        os.truncate(path, 0 if how == "emptied" else 10)
+        disk.full = int("full" in how)
+    left = path.read_bytes() if path.exists() else None
+    said = "removed or replaced it" if how in ("removed", "replaced") else "made it shorter"
     with pytest.raises(UserError, match=f"{RECORDS_FILE}: another program {said} while it was written; the same comm"):
         file.append("start", begun("b"))
     file.close()
+    assert (path.read_bytes() if path.exists() else None) == left  # nothing is glued to what was torn
 
 
 def test_a_record_that_does_not_fit_on_the_disk_is_told_with_its_file_and_costs_no_other(

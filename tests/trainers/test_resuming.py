@@ -512,6 +512,34 @@ def test_a_file_that_cannot_be_read_now_lets_no_trial_begin_afresh(path: Path, u
     assert run(config(), path) == (undisturbed, [])
 
 
+def test_a_folder_in_the_place_of_the_newest_is_moved_aside_and_the_one_before_gone_on_from(
+    path: Path, undisturbed: Records
+) -> None:
+    path.unlink()
+    (path / "kept").mkdir(parents=True)
+    records, (resumed,) = run(config(), path)
+    assert (records, resumed.reason) == (undisturbed, "trial.pt cannot be read: it is no file")
+    assert resumed.epoch > 0
+    assert (path.parent / "trial.pt.folder" / "kept").is_dir()
+
+
+def test_storage_that_goes_away_while_data_are_loaded_lets_no_trial_begin_afresh(
+    path: Path, undisturbed: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, away, begin = tmp_path / "run", tmp_path / "away", Training.begin
+    (folder / "checkpoints").mkdir(parents=True)
+    moved = shutil.copy(path, folder / "checkpoints")
+
+    def unmounted(*args: Any, **options: Any) -> Training:
+        folder.rename(away)
+        return begin(*args, **options)
+
+    monkeypatch.setattr(Training, "begin", unmounted)
+    monkeypatch.setattr("trainers.files.time.sleep", lambda seconds: away.exists() and away.rename(folder))
+    assert run(config(), Path(moved)) == (undisturbed, [])
+    assert not away.exists()
+
+
 def test_best_weights_that_were_kept_before_and_not_since_are_not_taken_for_the_best(tmp_path: Path) -> None:
     path = tmp_path / "trial.pt"
     run(config(keep="best"), path, stop_after=1)

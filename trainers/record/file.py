@@ -69,7 +69,7 @@ class RecordFile:
     def _open(self) -> None:
         _cut_torn_line(self._path)
         self._file = self._appending()
-        self._sure = os.fstat(self._file.fileno()).st_size
+        self._sure = self._length = os.fstat(self._file.fileno()).st_size
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
         """Writes one line; outcomes, evaluations, checks and notes are also forced to the disk.
@@ -100,6 +100,7 @@ class RecordFile:
             else:
                 self._check_place()
                 _write_all(self._file, new)
+                self._length += len(new)
             if surely:
                 os.fsync(self._file.fileno())
                 self._sure, self._rest = self._sure + len(self._rest), b""
@@ -108,26 +109,30 @@ class RecordFile:
             raise
 
     def _check_place(self) -> None:
-        """What is written to a file that was removed, or replaced by an editor, nobody ever reads."""
+        """What is written to a file that was removed, or replaced by an editor, nobody ever reads; and behind what was
+        cut off in the midst of a line it would be damage."""
         assert self._file is not None
-        if not os.fstat(self._file.fileno()).st_nlink:
-            raise UserError(
-                f"{self._path}: another program removed or replaced it while it was written; the same command goes on "
-                "from what is there"
-            )
+        status = os.fstat(self._file.fileno())
+        if not status.st_nlink:
+            raise self._disturbed("removed or replaced it")
+        if status.st_size < self._length:
+            raise self._disturbed("made it shorter")
+
+    def _disturbed(self, what: str) -> UserError:
+        return UserError(
+            f"{self._path}: another program {what} while it was written; the same command goes on from what is there"
+        )
 
     def _written_anew(self) -> IO[bytes]:
         """All the rest in its place, and the file, opened anew: what the old one says of the disk is not believed."""
         with open(self._path, "r+b", buffering=0, opener=plain) as file:
             if os.fstat(file.fileno()).st_size < self._sure:
-                raise UserError(
-                    f"{self._path}: another program made it shorter while it was written; the same command goes on "
-                    "from what is there"
-                )
+                raise self._disturbed("made it shorter")
             file.seek(self._sure)
             _write_all(file, self._rest)
             file.truncate()
             os.fsync(file.fileno())
+        self._length = self._sure + len(self._rest)
         return self._appending()
 
     def _appending(self) -> IO[bytes]:

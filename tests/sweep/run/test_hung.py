@@ -10,6 +10,7 @@ from typing import Any
 
 import small
 
+from sweep.config import LONGEST_EPOCH
 from sweep.run.hung import BEGINNING, LEAST, TIMES, UNKNOWN, Limits, Paces, forget, hung, shape_of
 from sweep.share import Share
 from trainers.config import TrialConfig
@@ -95,6 +96,11 @@ def test_a_time_that_is_asked_for_holds_as_it_is() -> None:
     assert limits.seconds() == 5
     limits.take(epoch(1))
     assert limits.seconds() == 5
+
+
+def test_no_time_is_longer_than_a_clock_can_wait() -> None:
+    """Whatever an epoch's line says that it took: with more, faulthandler raises."""
+    assert Limits(trial(), None, dict.fromkeys(KNOWN, 1e30), 0).seconds() == LONGEST_EPOCH
 
 
 def test_the_median_is_of_trials_whose_epochs_cost_the_same() -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import shutil
 import threading
 from pathlib import Path
+from unittest.mock import MagicMock, Mock
 
 import pytest
+from rich.console import Console
 
+from sweep.config import LONGEST_EPOCH
 from sweep.run import requests
 from sweep.run.requests import Asked, Requests, asked
+from sweep.run.steering import Steering
 from trainers.record import NoteRecord, line
 
 TRIAL = "00c0ffee0008"
@@ -43,6 +50,19 @@ def test_what_is_no_request_is_passed_over_and_holds_nobody_up(tmp_path: Path) -
     assert asked(tmp_path) == Asked(paused="an unknown time")
 
 
+@pytest.mark.parametrize(("seconds", "taken"), [(LONGEST_EPOCH, True), (1e10, False), (0, False)])
+def test_a_time_that_no_config_takes_is_not_taken_and_that_is_said(seconds: float, taken: bool, tmp_path: Path) -> None:
+    """It would end every process that trains: faulthandler cannot wait so long."""
+    requests.set_to(tmp_path, "resources.epoch_timeout", seconds)
+    assert dict(asked(tmp_path).settings) == ({"resources.epoch_timeout": seconds} if taken else {})
+    said = f"must be a number of seconds over 0, at most 1e+08, got {seconds}, which is not taken; "
+    assert (said in requests.asked_line(tmp_path)) is not taken
+    journal, console = MagicMock(directory=tmp_path), Console(file=io.StringIO(), width=1000)
+    Steering(journal, console, MagicMock()).steer(Mock())
+    assert journal.epoch_timeout == (seconds if taken else None)
+    assert (said in console.file.getvalue()) is not taken
+
+
 def test_notes_are_asked_for_in_their_order_and_each_is_taken_by_itself(tmp_path: Path) -> None:
     for text in ("one", "other"):
         requests.note(tmp_path, NoteRecord(TRIAL, text, ("odd",)))
@@ -73,11 +93,35 @@ def test_a_look_at_an_unchanged_folder_is_one_stat(tmp_path: Path, monkeypatch: 
     watch, times = Requests(tmp_path), iter([10.0, 12.0, 14.0, 16.0])
     monkeypatch.setattr(requests.time, "monotonic", lambda: next(times))
     read: list[Path] = []
-    monkeypatch.setattr(requests, "asked", lambda directory: (read.append(directory), asked(directory))[1])
+    anew = requests._asked
+    monkeypatch.setattr(requests, "_asked", lambda directory: (read.append(directory), anew(directory))[1])
     assert all(watch.look().paused for _ in range(3))
     assert len(read) == 2  # the second within the grain of a file system's clock
     requests.resume(tmp_path)
     assert not watch.look().paused
+
+
+def test_storage_that_is_away_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "PAUSE", 0.0)
+    run, away = tmp_path / "run", tmp_path / "away"
+    run.mkdir()
+    watch = Requests(run)
+    requests.pause(run)
+    requests.set_to(run, "max_concurrent", 2)
+    before = watch.look()
+    assert (bool(before.paused), before.settings) == (True, {"max_concurrent": 2})
+    run.rename(away)
+    assert watch.look() is before
+    (away / requests.FOLDER / "paused").unlink()
+    away.rename(run)
+    assert watch.look() == Asked(settings={"max_concurrent": 2})
+    requests.set_to(run, "max_concurrent", 3)
+    with monkeypatch.context() as stale:
+        stale.setattr(requests.os, "listdir", Mock(side_effect=OSError(errno.ESTALE, "Stale file handle")))
+        assert watch.look().settings == {"max_concurrent": 2}
+    assert watch.look().settings == {"max_concurrent": 3}
+    shutil.rmtree(run / requests.FOLDER)
+    assert watch.look() == Asked()
 
 
 def test_between_two_looks_time_passes(tmp_path: Path) -> None:
