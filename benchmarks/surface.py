@@ -1,7 +1,7 @@
 """Makes the open response surface from runs: analysis/surface_data/surface.parquet, and fits.json beside it.
 
-    python benchmarks/surface.py runs/docs/* runs/study          # the folders of runs; minutes on two cores
-    python benchmarks/surface.py --add runs/study                # beside what the table has already
+    python benchmarks/surface.py runs/docs/* runs/study/small    # the folders of runs; minutes on two cores
+    python benchmarks/surface.py --add runs/study/small          # beside what the table has already
 
 Completed trials alone; a training that several runs have, once. benchmarks/stopping_curves.json is taken in too: its
 trials were trained by the commit that benchmarks/stopping.json names. What the columns are stands in

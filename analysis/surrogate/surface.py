@@ -135,7 +135,8 @@ class Surface:
 
         Returns:
             estimate, of the mean over seeds; error, its standard error; noise, a seed's standard deviation; low and
-            high, within which a trial lies with probability 95 % if the process is right. Fractions.
+            high, the ends of its 95 % interval for a trial, which held-out trials did not all keep to: `coverage` of
+            `analysis.surrogate.fits`. Fractions.
 
         Raises:
             UserError: a point lies outside the data, or they have no such metric at that epoch.

@@ -60,7 +60,7 @@ def test_a_whole_config_is_read(block: Block, tmp_path: Path) -> None:
 
 def test_the_config_that_is_shown_as_the_demo_is_the_demo() -> None:
     (shown,) = (block for block in WHOLE if block.mark == "configs/demo.yaml")
-    assert parsed(shown.text) == parsed((ROOT / "configs" / "demo.yaml").read_text())
+    assert shown.text in (ROOT / "configs" / "demo.yaml").read_text()
 
 
 def test_the_ready_questions_are_all_listed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -62,6 +63,8 @@ def test_every_example_is_a_sweep_that_can_be_planned(
     lines = (tmp_path / "new" / CONFIG).read_text().splitlines()
     assert max(map(len, lines)) <= 120
     assert sum("#" in line for line in lines) > 3
+    assert all("CIFAR-10" in line.partition("#")[2] for line in lines if line.startswith(("  data:", "  attack:")))
+    assert any(re.match(r"resources: .*# .*gpu: 1", line) for line in lines)
 
 
 def test_the_printed_commands_can_be_pasted_though_the_folder_has_a_space(
