@@ -14,7 +14,8 @@ BLANK = "***"
 #: Names of variables and keys whose values are secrets: WANDB_API_KEY, HF_TOKEN, db.password, AWS_ACCESS_KEY_ID, ...
 _NAME = r"[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|credential|(?:api|access|private|auth)_?key)[\w.-]*"
 _SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
-_ASSIGNED = re.compile(rf"({_NAME}\s*[=:]\s*)(?!\s)([^\s&'\"]+)", re.IGNORECASE)
+#: From where a word begins: else a long one, as of a traceback, takes the square of its length.
+_ASSIGNED = re.compile(rf"(?<![\w.-])({_NAME}\s*[=:]\s*)(?!\s)([^\s&'\"]+)", re.IGNORECASE)
 
 #: scheme://USER:PASSWORD@host, also where the password has an unescaped / or @, and scheme://TOKEN@host.
 _PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s'\"]+@")

@@ -6,6 +6,8 @@ import errno
 
 import torch
 
+from trainers.blanked import blanked
+
 #: What torch's other errors say, in lower case: of the driver, of Triton and at CUDA's start; of cuBLAS; of cuDNN 8 and
 #: 9; of torch's allocator on a CPU; of C++, as torch hands it on.
 _TEXTS = (
@@ -46,8 +48,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What the error says, in one line; its name where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What the error says, in one line without secrets; its name where it says nothing."""
+    return blanked((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _is_short() -> bool:

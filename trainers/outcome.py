@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from trainers import cards
+from trainers.blanked import blanked
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.memory import is_out_of_memory, reason
@@ -43,19 +44,19 @@ def outcome_of(name: str, error: BaseException, log: Path) -> OutcomeRecord:
         log: takes the traceback of what is no mistake of the user's.
     """
     if isinstance(error, UserError):
-        return OutcomeRecord(name, "failed", str(error), 0)
+        return OutcomeRecord(name, "failed", blanked(str(error)), 0)
     if is_out_of_memory(error):  # beside the training, as at CUDA's start
         return OutcomeRecord(name, "out_of_memory", reason(error), 0)
     first = next(iter(str(error).splitlines()), "without a message")
-    return OutcomeRecord(name, "failed", f"{type(error).__name__}: {first}{logged(error, log)}", 0)
+    return OutcomeRecord(name, "failed", f"{type(error).__name__}: {blanked(first)}{logged(error, log)}", 0)
 
 
 def logged(error: BaseException, log: Path) -> str:
-    """Appends the traceback to a log, and says where that is; nothing where it cannot be written, as on a full disk."""
+    """Appends the traceback to a log, secrets blanked, and says where that is; nothing where it cannot be written."""
     try:
         log.parent.mkdir(exist_ok=True)
-        with log.open("a") as file:
-            file.write("".join(traceback.format_exception(error)))
-    except OSError:
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:  # a path's bytes may be no UTF-8
+            file.write(blanked("".join(traceback.format_exception(error))))
+    except OSError:  # a full disk, say
         return ""
     return f" (logs/{log.name})"

@@ -24,11 +24,13 @@ import torch
 
 from trainers import cards
 from trainers.blanked import command_line
+from trainers.data.sources import shapes
 from trainers.engine import device_of
 from trainers.errors import UserError
 from trainers.fields import plural
-from trainers.files import checkpoint_path, remove_parts, write
+from trainers.files import checkpoint_path, remove_parts, storage_time, why, write
 from trainers.loop import train
+from trainers.machine import machine, started
 from trainers.outcome import outcome_of, start_of
 from trainers.plain_file import plain
 from trainers.provenance import environment, host
@@ -45,6 +47,9 @@ from trainers.trial_list import ListedTrial, TrialList
 
 #: As a launch holds its directory (`sweep.run.lock`), which this then refuses, and is refused by.
 _LOCK = ".lock"
+
+#: As it holds one on storage without flock, and after how many seconds without a sign of life it is dead.
+_SOFT_LOCK, _SOFT_STALE = ".lock.soft", 60.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -70,6 +75,8 @@ class _Known:
     dynamics: dict[int, float] = field(default_factory=dict)
     outcome: Mapping[str, Any] = field(default_factory=dict)
     listed: bool = False
+    reached: int = 0
+    """The epoch at which its newest attempt stands, which may be behind an earlier one's, of other code, say."""
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Takes in one of its records."""
@@ -78,8 +85,12 @@ class _Known:
                 self.listed = True
             case "start":
                 self.outcome = {}
-            case "epoch" | "dynamics" as kind:
-                (self.epochs if kind == "epoch" else self.dynamics)[record["epoch"]] = record["seconds"]
+            case "resume":
+                self.reached = record["epoch"]
+            case "epoch":
+                self.epochs[record["epoch"]], self.reached = record["seconds"], record["epoch"]
+            case "dynamics":
+                self.dynamics[record["epoch"]] = record["seconds"]
             case "outcome":
                 self.outcome = record
 
@@ -125,7 +136,7 @@ class Stint:
 
         Raises:
             UserError: the file cannot be written, or another process is at it, or the run was registered and its
-                registration did not travel with it, or the GPU answers no more.
+                registration did not travel with it, or the images are not there, or the GPU answers no more.
         """
         torch.set_num_threads(self._list.threads)
         with _held(self._file.parent), self._signals():
@@ -133,6 +144,7 @@ class Stint:
             refuse_lost(self._file.parent, [asked, {"record": "start"}, *self._read()])
             order = sorted(self._list.trials, key=lambda one: bool(self._of(one.id).outcome.get("outcome") in _LAST))
             left = [one for one in order if not self._of(one.id).finished]
+            self._look_at_images(left)
             self._records = LinkedFile(self._file.parent, self._file.name)
             ended: list[OutcomeRecord] = []
             with suppress(_Ends):
@@ -167,6 +179,13 @@ class Stint:
         remove_parts(checkpoint_path(self._file.parent, "").parent)
         return records
 
+    def _look_at_images(self, left: list[ListedTrial]) -> None:
+        """Before anything is written: each trial in turn would fail for want of them, in a registered run for good."""
+        try:
+            shapes(one.config.data for one in left)
+        except Exception as error:  # of a user's own data set, too
+            raise UserError(outcome_of("", error, self._file.parent / "logs" / "data.log").reason) from None
+
     def _begin(self, left: list[ListedTrial]) -> None:
         """Writes down the stint, as a launch, and the trials that are new."""
         if not left:
@@ -174,7 +193,11 @@ class Stint:
         where = environment() | {"command": command_line(["python", "-m", "trainers", *sys.argv[1:]])}
         where |= {"time": time.strftime("%FT%T%z")}
         about = json.dumps(where, indent=2) + "\n"
-        write(self._file.parent / "environment.json", lambda part: part.write_text(about, encoding="utf-8"))
+        path = self._file.parent / "environment.json"
+        try:
+            write(path, lambda part: part.write_text(about, encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: {why(error, path)}; mend that, or make room: the same command goes on") from None
         code = {key: where[key] for key in ("commit", "dirty", "code_version", "versions")}
         found = {} if self._records.registered is None else {NOTED: self._records.registered}
         self._append("launch", {"command": where["command"], "decides": None, **code, **self._list.launch, **found})
@@ -190,7 +213,7 @@ class Stint:
             with self._training():
                 outcome = self._run(trial)
         except _Ends as end:
-            outcome = OutcomeRecord(trial.id, "interrupted", str(end), max(self._of(trial.id).epochs, default=0))
+            outcome = OutcomeRecord(trial.id, "interrupted", str(end), self._of(trial.id).reached)
         except BaseException as error:
             outcome = outcome_of(trial.id, error, self._file.parent / "logs" / f"{trial.id}.log")
         self._append("outcome", asdict(outcome))
@@ -205,6 +228,7 @@ class Stint:
 
         def report(record: EpochRecord | DynamicsRecord | ResumeRecord) -> None:
             if known.has(record):
+                known.reached = record.epoch
                 return
             self._append(record.kind, asdict(record))
             if not isinstance(record, EpochRecord):
@@ -267,7 +291,7 @@ def _held(directory: Path) -> Iterator[None]:
     path = directory / _LOCK
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", opener=plain)  # noqa: SIM115  # its block follows: an error here has its own line
+        file = open(path, "a+", errors="replace", opener=plain)  # noqa: SIM115  # its block follows
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror}; give --records a place that can") from None
     with file:
@@ -281,11 +305,32 @@ def _held(directory: Path) -> Iterator[None]:
             raise UserError(f"{directory}: is in use by another command ({holder}); wait for it") from None
         except OSError:  # storage without locks: whoever carries records there sees to it
             pass
-        file.truncate(0)
-        file.write(f"python -m trainers, process {os.getpid()} on {host()} since {time.strftime('%F %T')}")
-        file.flush()
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            if holder := _soft_holder(directory):
+                raise UserError(f"{directory}: is in use by another command ({holder}); wait for it")
+            with suppress(OSError):  # on a full disk it holds all the same
+                file.truncate(0)
+                name = f"python -m trainers, process {os.getpid()} on {host()} since {time.strftime('%F %T')}"
+                os.write(file.fileno(), name.encode())  # past the buffer, whose rest closing would try once more
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _soft_holder(directory: Path) -> str:
+    """Who holds it as `sweep.run.soft_lock` does where there is no flock; empty: nobody who seems to live."""
+    folder = directory / _SOFT_LOCK
+    with suppress(OSError, ValueError, LookupError, TypeError):  # none, or it changes: a launch looks too
+        newest = max(folder.glob("[0-9]" * 12))
+        for one in json.loads(newest.read_text(encoding="utf-8")):
+            if (beat := folder / one["token"]).exists() and (
+                started(one["process"]) == one["started"]
+                if one["machine"] == machine()
+                else storage_time(folder) - beat.stat().st_mtime < _SOFT_STALE
+            ):
+                return str(one["name"])
+    return ""
 
 
 def _is_there(file: IO[str], path: Path) -> bool:

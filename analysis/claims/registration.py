@@ -18,6 +18,7 @@ from trainers.errors import UserError
 from trainers.record.linked import NOTED
 from trainers.record.linked import REGISTRATION_FILE as FILE
 from trainers.record.linked import registration as written
+from trainers.visible import encodable
 
 #: Beside the registration: its SHA-256, as `sha256sum --check` takes it.
 HASH_FILE = "registration.sha256"
@@ -102,7 +103,7 @@ class Registration:
 def text_of(registration: Registration) -> str:
     """The file: JSON with sorted keys, the same bytes for the same values."""
     values = {key: value for key, value in asdict(registration).items() if key != "sha256"}
-    return json.dumps(values, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return encodable(json.dumps(values, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def hash_of(text: bytes) -> str:

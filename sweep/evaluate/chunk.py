@@ -18,6 +18,7 @@ from sweep.run.trial import trial_values
 from sweep.storage import checkpoints
 from sweep.storage.cache import local, named
 from trainers import cards
+from trainers.blanked import blanked
 from trainers.checkpoint import DamagedCheckpoint
 from trainers.config import TrialConfig
 from trainers.data.sets import Data
@@ -78,7 +79,7 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
     except DamagedCheckpoint as error:
         result = Skipped(error)
     except UserError as error:
-        result = str(error)
+        result = blanked(str(error))
     except Interrupted:
         raise
     except BaseException as error:  # of a user's own code, SystemExit too
@@ -87,7 +88,7 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
         else:
             first = (str(error).splitlines() or [""])[0]
             log = log_path(local(values["directory"]), values["record"]["trial_id"])
-            result = f"{type(error).__name__}: {first}{logged(error, log)}"
+            result = f"{type(error).__name__}: {blanked(first)}{logged(error, log)}"
     return Ended(result, cards.freed(device))
 
 

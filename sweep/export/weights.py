@@ -19,6 +19,7 @@ from trainers.files import checkpoint_path, remove_parts, whole
 from trainers.ladder.trained import load
 from trainers.plain_file import is_plain
 from trainers.record import only_trial
+from trainers.visible import encodable
 
 #: Of ModelConfig what says where weights came from, and nothing of the network.
 _HISTORY = {"fine_tune", "weights_fingerprint"}
@@ -90,7 +91,7 @@ def write_weights(network: Chosen, file: Path) -> list[Path]:
     with whole(file) as part, part.open("wb") as opened:
         torch.save(state, opened)
     with whole(script) as part:
-        part.write_text(_script(network, file.name, bool(snapshot)), encoding="utf-8")
+        part.write_text(encodable(_script(network, file.name, bool(snapshot))), encoding="utf-8")
     return [file, script, *snapshot]
 
 

@@ -53,5 +53,5 @@ def taken(directory: Path, plan: Plan) -> dict[str, Any] | None:
 
 
 def _path(directory: Path, plan: Plan) -> Path:
-    of = "\0".join([str(directory.absolute()), dump(plan.config), str(plan.left)])
-    return base() / "forecasts" / f"{hashlib.sha256(of.encode()).hexdigest()[:24]}.json"
+    of = "\0".join([str(directory.absolute()), dump(plan.config), str(plan.left)]).encode("utf-8", "surrogateescape")
+    return base() / "forecasts" / f"{hashlib.sha256(of).hexdigest()[:24]}.json"

@@ -13,6 +13,7 @@ from sweep.plan.ended import objective_values
 from sweep.progress import Progress
 from trainers.errors import UserError
 from trainers.record import record_files
+from trainers.visible import encodable
 
 #: A trial's `trial` record, and its objectives; None where it has not ended with them.
 Known: TypeAlias = tuple[Mapping[str, Any], tuple[float, ...] | None]
@@ -50,8 +51,9 @@ def known_elsewhere(config: SweepConfig, records: Iterable[Mapping[str, Any]] = 
         there = read_records(directory)
         progress = Progress.of(there).trials
         ended = {name for name, trial in progress.items() if trial.finished}
-        finished[place] = before[place] if place in before else sorted(ended)
-        taken = ended.intersection(finished[place])
+        named = encodable(place)  # as a launch's record names it
+        finished[named] = before[named] if named in before else sorted(ended)
+        taken = ended.intersection(finished[named])
         for record in (record for record in there if record["record"] == "trial"):
             name = record["trial_id"]
             if name not in known or known[name][1] is None:

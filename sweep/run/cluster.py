@@ -430,7 +430,7 @@ def _written_down(error: Exception, logs: Path | None, folder: Path | None = Non
             parts.append(f"{file.name}\n" + "\n".join(file.read_text(errors="replace").splitlines()[-20:]) + "\n")
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        with (logs / "ray.log").open("a") as log:
+        with (logs / "ray.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(blanked("\n".join(parts)))
     except OSError:  # a full disk, perhaps the very reason
         return ""

@@ -190,7 +190,7 @@ def _corrected(packing: Packing[Any]) -> Iterator[None]:
 @contextmanager
 def _quiet(log: Path) -> Iterator[None]:
     """Ray's boxes, INFO lines and warnings go to a file; the screen is the table's."""
-    handler = logging.FileHandler(log)
+    handler = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
     loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.data")]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
     for logger in loggers:
@@ -198,7 +198,7 @@ def _quiet(log: Path) -> Iterator[None]:
     loggers[0].handlers = [handler]
     for logger in loggers[1:]:
         logger.propagate = True
-    file = log.open("a")
+    file = log.open("a", encoding="utf-8", errors="backslashreplace")
     try:
         with redirect_stdout(file), redirect_stderr(file):
             yield

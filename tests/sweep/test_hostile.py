@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from faults_harness import Commands
 
 from analysis.tables.export import csv_text
 from sweep.cli import main
@@ -256,6 +257,15 @@ def test_no_file_outside_a_run_is_written_through_a_link_in_it(
     assert victim.read_text() == "precious\n"
     if name == LOCK_FILE:
         assert not is_live(Path("run"))
+
+
+def test_a_config_and_a_run_whose_names_are_no_utf8_are_launched_and_read(
+    sweep_file: Callable[..., Path], commands: Commands, tmp_path: Path
+) -> None:
+    path = sweep_file(space={"optimizer.lr": [0.1]}).rename(tmp_path / "caf\udce9.yaml")
+    for _ in range(2):
+        commands.finish("launch", path, "--serial", "--out", tmp_path / "run\udce9")
+    assert "1 completed" in commands.finish("status", tmp_path / "run\udce9")
 
 
 def test_a_run_that_lies_behind_a_link_and_keeps_its_checkpoints_behind_one_is_a_run(

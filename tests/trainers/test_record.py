@@ -86,6 +86,18 @@ def test_a_line_break_in_a_value_breaks_no_line() -> None:
     assert line("outcome", OutcomeRecord("abc", "failed", "two\nlines\r\u2028", 0)).count("\n") == 1
 
 
+def test_a_path_whose_bytes_are_no_utf8_is_written_as_readers_believe_it(tmp_path: Path) -> None:
+    """Else nobody could read the run again, the launch's own summary neither."""
+    record = {**LAUNCH, "command": "sweep launch caf\udce9.yaml", "start_from": {"/caf\udce9": ["abc"]}}
+    file = RecordFile(tmp_path)
+    file.append("launch", record)
+    file.append("outcome", OutcomeRecord("abc", "failed", "data.root: /caf\udce9 is no image \U0001f600", 0))
+    file.close()
+    found = read(tmp_path)
+    assert (found[0]["command"], found[0]["start_from"]) == ("sweep launch caf\\udce9.yaml", {"/caf\\udce9": ["abc"]})
+    assert found[1]["reason"] == "data.root: /caf\\udce9 is no image \U0001f600"
+
+
 def test_a_record_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
     file = RecordFile(tmp_path)
     for count in range(1, 4):
@@ -435,6 +447,6 @@ def test_a_key_of_a_trial_that_holds_half_a_character_is_damage(part: tuple[str,
     for name in part:
         owner = owner[name]
     owner["k\ud800"] = 1
-    (tmp_path / RECORDS_FILE).write_text(line("trial", trial))
+    (tmp_path / RECORDS_FILE).write_text(json.dumps({"record": "trial", **trial}) + "\n")
     with pytest.raises(UserError, match=":1: damaged line: config"):
         read(tmp_path)

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,38 @@ def test_a_stint_ends_at_the_epoch_after_which_another_does_not_fit_and_the_next
     assert kinds(gone_on).count("epoch") == 6  # none was trained twice
     for trial in trials.trials:
         assert epochs(gone_on, trial.id) == epochs(whole, trial.id)
+
+
+def test_a_trial_begun_anew_and_cut_says_how_far_it_is_and_not_how_far_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is further is not to be replaced by it in a merge."""
+    trials, path = listed(0), tmp_path / RECORDS_FILE
+    for epoch, code in ((2, "another"), (1, provenance.code_version())):
+        monkeypatch.setattr("trainers.checkpoint.code_version", partial(str, code))
+        cut = Stint(trials, path, say=lambda line: None)
+        after_epochs(monkeypatch, epoch, partial(setattr, cut, "_until", -math.inf))
+        (ended,) = cut.run()
+        assert (ended.outcome, ended.epochs) == ("interrupted", epoch)
+        monkeypatch.setattr(stint, "train", train)
+
+
+def test_images_that_are_not_those_of_the_list_are_told_in_a_line_before_anything_is_written(tmp_path: Path) -> None:
+    trials = listed(0, 1)
+    data = trials.trials[0].config.data.model_copy(update={"fingerprint": "0" * 12})
+    other = tuple(replace(one, config=one.config.model_copy(update={"data": data})) for one in trials.trials)
+    with pytest.raises(UserError, match=r"^data.fingerprint: the data in .* are .*, not 000000000000; point data.root"):
+        Stint(replace(trials, trials=other), tmp_path / RECORDS_FILE, say=lambda line: None).run()
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_on_a_full_disk_a_stint_ends_with_a_line_and_holds_nothing(
+    tmp_path: Path, full_disk: Callable[..., AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.files.PATIENCE", 0.0)
+    with full_disk(16), pytest.raises(UserError, match=r"environment\.json: cannot be written: .*; mend that, or make"):
+        Stint(listed(0), tmp_path / RECORDS_FILE, say=lambda line: None).run()
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_no_time_left_begins_no_trial(tmp_path: Path) -> None:
@@ -275,12 +309,7 @@ def test_the_command_says_in_a_line_what_is_wrong(tmp_path: Path, capsys: pytest
 ALONE = """
 import sys
 
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"ray", "optuna", "pandas", "sweep", "analysis", "click"}:
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Absent())
+sys.modules.update(dict.fromkeys(["ray", "optuna", "pandas", "sweep", "analysis", "click"]))  # None: it is not there
 from trainers.__main__ import main
 sys.exit(main())
 """
@@ -302,4 +331,6 @@ def test_the_command_needs_neither_ray_nor_optuna_nor_pandas_and_a_signal_ends_i
     assert process.returncode == stint.EXIT_STOPPED
     assert output.splitlines()[-1].startswith(f"{file}: ")
     assert output.splitlines()[-1].endswith(" of 200 trials finished")
-    assert read_file(file)[-1]["outcome"] in ("interrupted", "completed")
+    ends = [record["outcome"] for record in read_file(file) if record["record"] == "outcome"]
+    assert ends[0] == "completed"
+    assert ends[-1] in ("interrupted", "completed")

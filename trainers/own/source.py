@@ -75,7 +75,7 @@ def hash_of(files: Mapping[str, bytes]) -> str:
     """12 hex digits of the SHA-256 of the files' names and content."""
     digest = hashlib.sha256()
     for path, content in sorted(files.items()):
-        digest.update(f"{path}\0{len(content)}\0".encode() + content)
+        digest.update(f"{path}\0{len(content)}\0".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()[:12]
 
 

@@ -27,5 +27,5 @@ def stage(words: str) -> Iterator[None]:
     global _doing
     _doing = words
     if _file is not None:
-        _file.write_text(words)
+        _file.write_text(words, errors="backslashreplace")  # of a file whose name is no UTF-8
     yield

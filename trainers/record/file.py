@@ -23,6 +23,7 @@ from trainers.files import patiently, why
 from trainers.plain_file import plain
 from trainers.record.form import LONGEST, SEAL_LENGTH, UNKNOWN, Damaged, record_on, sealed
 from trainers.record.kinds import Record
+from trainers.visible import encodable
 
 RECORDS_FILE = "records.jsonl"
 
@@ -39,7 +40,19 @@ def line(kind: str, record: Record | Mapping[str, Any]) -> str:
     """The record as one line of JSON with its checksum and its newline."""
     values = {"record": kind, **(record if isinstance(record, Mapping) else asdict(record))}
     values.pop("crc", None)  # of a line that was read elsewhere
-    return sealed(json.dumps(values, separators=(",", ":"), allow_nan=False)) + "\n"
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    if "\\ud" in text:  # perhaps half a character, of a path whose bytes are no UTF-8: no reader believes such a line
+        text = json.dumps(_encodable(values), separators=(",", ":"), allow_nan=False)
+    return sealed(text) + "\n"
+
+
+def _encodable(value: Any) -> Any:
+    """The same, with every text such that UTF-8 can write it."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, Mapping):
+        return {_encodable(key): _encodable(one) for key, one in value.items()}
+    return [*map(_encodable, value)] if isinstance(value, list | tuple) else value
 
 
 class RecordFile:

@@ -19,6 +19,7 @@ from trainers.errors import UserError
     [
         (RuntimeError("a fault\nand more"), "RuntimeError: a fault (logs/0123456789ab.log)"),
         (UserError("a mistake"), "a mistake"),
+        (OSError("401: https://me:PLANTED@host"), "OSError: 401: https://me:***@host (logs/0123456789ab.log)"),
         (
             RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
             "out of memory: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
@@ -51,3 +52,4 @@ def test_a_chunk_keeps_to_its_share_and_of_a_failed_one_nothing_is_held_when_its
     assert usable is answers
     assert str(result).startswith(told)
     assert (tmp_path / "logs").exists() is ("log" in told)
+    assert not any(b"PLANTED" in log.read_bytes() for log in tmp_path.glob("logs/*"))

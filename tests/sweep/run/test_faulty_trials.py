@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -56,6 +57,9 @@ class Fault:
 
     def interrupt(self):
         raise KeyboardInterrupt("the trial's own")
+
+    def secret(self):
+        raise ConnectionError("401 of https://me:planted-url@host with " + os.environ["MY_OWN_SECRET"])
 
     def generator(self):
         raise GeneratorExit
@@ -124,6 +128,20 @@ def starts(directory: Path) -> dict[str, int]:
 
 
 RAISING = ("exit", "interrupt", "generator", "memory", "allocator", "nothing")
+
+
+def test_no_secret_that_a_trial_raises_stands_in_a_file_of_the_run(
+    swept: Callable[..., SweepConfig], launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_OWN_SECRET", "planted-00000012")
+    launch(swept("secret"), tmp_path / "run", serial=True)
+    (outcome, reason), *_ = ends(tmp_path / "run").values()
+    assert (outcome, reason.split(" (logs/")[0]) == (
+        "failed",
+        "ConnectionError: 401 of https://me:***@host with ***",
+    )
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file() and path.suffix != ".zip"]
+    assert [path.name for path in files if re.search(rb"planted-[0u]", path.read_bytes()) is not None] == []
 
 
 @pytest.mark.slow  # without processes: `test_trial`

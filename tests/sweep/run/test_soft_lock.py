@@ -22,9 +22,12 @@ from locks import come_and_go, elsewhere, holding, refusal, without_flock
 
 from sweep.run import soft_lock
 from sweep.run.directory import EVALUATION, RunLock, is_live
+from sweep.run.lock import LOCK_FILE
 from sweep.run.soft_lock import FOLDER, SoftLock
 from sweep.share import Share
 from trainers import machine
+from trainers.stint import Stint
+from trainers.trial_list import TrialList
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -84,6 +87,17 @@ def test_shares_hold_it_together_and_exclude_what_flock_would(directory: Path, n
         assert "(sweep launch --shard 1/2, process " in refusal(lambda: RunLock(directory))
     with RunLock(directory):
         assert "(sweep launch, process " in refusal(lambda: RunLock(directory, share=Share(1, 2)))
+
+
+def test_a_stint_is_refused_beside_who_holds_it_and_leaves_nothing(directory: Path, tmp_path: Path) -> None:
+    stint = Stint(TrialList("none", {}, 1, ()), directory / "there.jsonl", say=lambda line: None)
+    for code in (WITHOUT, ELSEWHERE):
+        with holding(directory, code=code):
+            assert "is in use by another command (sweep launch, process" in refusal(stint.run)
+            assert not (directory / LOCK_FILE).exists()
+        for beat in (directory / FOLDER).glob("?" * 16):
+            os.utime(beat, (0, 0))
+        assert stint.run() == []
 
 
 def test_what_is_left_of_it_is_one_small_file(directory: Path, no_flock: None) -> None:
