@@ -323,7 +323,9 @@ def _soft_holder(directory: Path) -> str:
     folder = directory / _SOFT_LOCK
     with suppress(OSError, ValueError, LookupError, TypeError):  # none, or it changes: a launch looks too
         newest = max(folder.glob("[0-9]" * 12))
-        for one in json.loads(newest.read_text(encoding="utf-8")):
+        with open(newest, encoding="utf-8", opener=plain) as file:
+            holders = json.load(file)
+        for one in holders:
             if (beat := folder / one["token"]).exists() and (
                 started(one["process"]) == one["started"]
                 if one["machine"] == machine()
