@@ -165,7 +165,7 @@ def _printed(path: Path) -> list[dict[str, Any]]:
     from trainers.plain_file import bounded
 
     try:
-        lines = json.loads(bounded(path, _LONGEST))
+        lines = json.loads(bounded(path, _LONGEST), parse_int=float)  # of 400 digits it is infinite
     except OSError as error:
         raise UserError(f"--claims {path}: must be a file that you may read: {error.strerror}; mend that") from None
     except (ValueError, RecursionError):
@@ -181,4 +181,6 @@ def _is_line(one: Any) -> bool:
     if one.get("y", METRICS[0]) not in METRICS:
         return False
     numbers = (one.get(key, "") for key in _NUMBERS)
-    return one["threshold"] is not None and all(value is None or isinstance(value, int | float) for value in numbers)
+    return one.get("threshold") is not None and all(
+        value is None or isinstance(value, int | float) for value in numbers
+    )

@@ -482,6 +482,7 @@ OF_A_LINE = {"name": "ratio", "network": "", "of": "", "verdict": "supported", "
     "content",
     [
         *("", "[1]", "{}", '[{"name": "ratio"}]'),
+        json.dumps([{key: value for key, value in OF_A_LINE.items() if key != "threshold"}]),
         *(json.dumps([OF_A_LINE | odd]) for odd in ({"p_holm": "x"}, {"threshold": None}, {"of": []}, {"name": {}})),
     ],
 )
@@ -490,6 +491,12 @@ def test_a_file_that_is_no_ledger_is_refused(content: str, kept: Path, tmp_path:
     assert said(cli("audit", kept, "--claims", tmp_path / "x.json")).endswith(
         "must be what `sweep claims DIR --json` printed; print it anew"
     )
+
+
+@pytest.mark.parametrize("key", ["threshold", "estimate"])
+def test_a_number_that_is_too_large_for_one_is_another(key: str, kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps([OF_A_LINE | {key: 10**400}]))
+    assert "ratio" in card(kept, "--claims", tmp_path / "x.json")["printed ledger" if key == "estimate" else "margins"]
 
 
 @pytest.mark.parametrize(
