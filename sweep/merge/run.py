@@ -24,7 +24,7 @@ from trainers.identity import hashed
 from trainers.own import snapshot
 from trainers.plain_file import plain
 from trainers.provenance import code_version
-from trainers.record import METRICS, RECORDS_FILE, RecordFile, known_kinds, line, merged, read, record_files
+from trainers.record import METRICS, RECORDS_FILE, RecordFile, known_kinds, line, merged, no_run, read, record_files
 from trainers.record.form import Damaged, record_on
 from trainers.record.linked import CHAIN, LINKED, NOTED, REGISTRATION_FILE, Chain, registered
 
@@ -108,7 +108,7 @@ class _Elsewhere:
         """
         files = [path] if path.is_file() else record_files(path)
         if not files:
-            raise UserError(f"{path}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
+            raise no_run(path)
         damaged: list[str] = []
         records = merged([_records(file, damaged) for file in files])
         if (version := surrogate_in(records)) is not None:

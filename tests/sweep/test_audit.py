@@ -178,6 +178,11 @@ def test_an_unregistered_run_has_no_mark_and_no_links(undisturbed: Path) -> None
     assert said(cli("audit", undisturbed)) == f"sweep: {undisturbed}: {way_out}"
 
 
+def test_a_folder_of_runs_is_not_said_to_lack_a_registration(run: Path) -> None:
+    way_out = f"holds runs, and is none; give one of them: {run}"
+    assert said(cli("audit", run.parent)) == f"sweep: {run.parent}: {way_out}"
+
+
 def test_an_edited_registration_is_told_by_its_hash(run: Path) -> None:
     before = str(registered(run))
     (run / FILE).write_text((run / FILE).read_text().replace('"margin": 0.01', '"margin": 0.05'))
