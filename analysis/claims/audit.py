@@ -18,6 +18,7 @@ from analysis.claims.registration import HASH_FILE, UNTIL_DECIDED, Registration
 from analysis.claims.study import Study, decided_by
 from analysis.frames.chain import Checked
 from trainers.fields import plural
+from trainers.record import merged
 from trainers.record.linked import NOTED
 
 #: Trials, lines or keys that a check names.
@@ -349,12 +350,33 @@ def _records(found: Found) -> Check:
     faults = [fault for file in found.files for fault in _faults(file)]
     missing = set(found.records_deposited) - {one for file in found.files for one in file.deposited}
     faults.append(_some("edited: no file begins with what was deposited as", sorted(one[:12] for one in missing)))
+    others = [file.name for file in found.files if found.records_deposited and file.lines and not file.deposited]
+    faults.append(_some("begin with none of the deposited hashes", others))
+    faults.append(_some("edited: lines in another file than their trial's start", _away_from_their_start(found.files)))
     if not found.files:
         return _check("records", faults, "none yet")
     links, loose = (sum(values) for values in zip(*((f.links, f.lines - f.held) for f in found.files), strict=True))
     said = f"{plural(links, 'link')} hold; {plural(loose, 'line')} behind the last one that no link holds"
     hashes = ", ".join(f"{file.name} {file.sha256}" for file in found.files)
     return _check("records", faults, f"{said}; to deposit: {hashes}")
+
+
+def _away_from_their_start(files: Sequence[Checked]) -> list[str]:
+    """The ids of trials of which an epoch or a result stands in another file than the start before it, or behind none.
+
+    One launch writes all of them into one file; a line in a file of its own breaks no link.
+    """
+    place = {id(record): number for number, file in enumerate(files) for record in file.records}
+    began: dict[str, int] = {}
+    away: dict[str, None] = {}
+    for record in merged([file.records for file in files]):
+        kind, here = record["record"], place[id(record)]
+        measured = kind in ("epoch", "dynamics") or (kind == "outcome" and record["outcome"] in _LASTING)
+        if kind == "start":
+            began[record["trial_id"]] = here
+        elif measured and began.get(record["trial_id"]) != here:
+            away[record["trial_id"]] = None
+    return list(away)
 
 
 def _faults(file: Checked) -> list[str]:

@@ -259,6 +259,35 @@ def test_a_line_put_behind_a_trials_result_is_told_though_it_breaks_no_link(kind
     assert card(run) == {"trials": f"run again, or given other lines, after they had a result: {last['trial_id']}"}
 
 
+@pytest.mark.parametrize("kinds", [("epoch",), ("start", "epoch")], ids=["epoch", "start and epoch"])
+def test_a_line_in_a_file_of_its_own_is_told_though_every_link_holds(kinds: tuple[str, ...], run: Path) -> None:
+    """Files are one log by time: before its trial's outcome it is the epoch's last line, which counts."""
+    records, content = read_lines(run), (run / RECORDS_FILE).read_bytes()
+    last = next(one for one in reversed(records) if one["record"] == "epoch")
+    true = load_study(run).trials.set_index("trial_id").last_test_robust[last["trial_id"]]
+    start = next(one for one in records if one["record"] == "start" and one["trial_id"] == last["trial_id"])
+    launch = {**records[0], CHAIN: {"bytes": 0, "sha256": hashlib.sha256().hexdigest()}}
+    forged = {"start": start, "epoch": {**last, "test_robust": 0.99}}
+    lines = [launch, *({**forged[kind], "time": last["time"]} for kind in kinds)]
+    (run / "records.1of2.jsonl").write_text("".join(line(one["record"], one) for one in lines))
+    assert true != load_study(run).trials.set_index("trial_id").last_test_robust[last["trial_id"]] == 0.99
+    elsewhere = f"edited: lines in another file than their trial's start: {last['trial_id']}"
+    assert card(run) == {"records": elsewhere}
+    told = card(run, "--records", hashlib.sha256(content).hexdigest())
+    assert told == {"records": f"begin with none of the deposited hashes: records.1of2.jsonl; {elsewhere}"}
+
+
+def test_a_trial_that_a_later_launch_goes_on_with_in_another_file_keeps_the_records(
+    run: Path, tmp_path: Path, launch: Launched
+) -> None:
+    *lines, _ = (run / RECORDS_FILE).read_bytes().splitlines(keepends=True)
+    (run / RECORDS_FILE).unlink()
+    (run / "records.1of1.jsonl").write_bytes(b"".join(lines))
+    assert launch(sweep_of(tmp_path), run, serial=True)[0] == 0
+    assert [one["record"] for one in read_lines(run)[len(lines) :]] == ["launch", "start", "outcome"]
+    assert card(run) == {}
+
+
 def test_a_launch_that_began_no_trial_may_come_before_the_registration(run: Path) -> None:
     """It was killed in time; the study is registered, or registered anew, and launched."""
     first, *rest = (without(one) for one in read_lines(run))
