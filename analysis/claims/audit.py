@@ -19,7 +19,7 @@ from analysis.claims.study import Study, decided_by
 from analysis.frames.chain import Checked
 from trainers.fields import plural
 from trainers.record import merged
-from trainers.record.linked import NOTED
+from trainers.record.linked import NOTED, as_written
 
 #: Trials, lines or keys that a check names.
 _NAMED = 4
@@ -77,6 +77,11 @@ class Found:
         """The records of a kind."""
         return [record for record in self.records if record["record"] == kind]
 
+    @cached_property
+    def launches(self) -> list[Mapping[str, Any]]:
+        """Those of the records."""
+        return _each_once(self.of_kind("launch"))
+
     @property
     def open_ended(self) -> bool:
         """Whether seeds are added until a claim is decided."""
@@ -128,7 +133,12 @@ def _that_began(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]
             launch = record
         elif record["record"] == "start" and launch is not None:
             began[id(launch)] = launch
-    return list(began.values())
+    return _each_once(began.values())
+
+
+def _each_once(launches: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each launch once: a merge takes it in again with what it has begun since."""
+    return list({as_written(one): one for one in launches}.values())
 
 
 def _other(own: str, said: str | None, whose: str) -> str:
@@ -162,7 +172,7 @@ def _config(found: Found) -> Check:
 def _questions(found: Found) -> Check:
     """Nothing is asked besides, unless it is said."""
     asked = found.registration.claims
-    decided = dict.fromkeys(str(decided_by(one).get("claim")) for one in found.of_kind("launch") if decided_by(one))
+    decided = dict.fromkeys(str(decided_by(one).get("claim")) for one in found.launches if decided_by(one))
     faults = [_some("added: launches were to decide", [name for name in decided if name not in asked])]
     said = _some("registered", asked) or "none is registered"
     if found.published is not None:
@@ -271,7 +281,7 @@ def but_early_epochs(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, 
 
 def _stopping(found: Found) -> Check:
     rule, claim = found.registration.stopping, found.registration.stopping.get("claim")
-    launches, faults = found.of_kind("launch"), []
+    launches, faults = found.launches, []
     deciding = [decided_by(one) for one in launches if decided_by(one)]
     if not found.open_ended:
         claims = dict.fromkeys(str(one.get("claim")) for one in deciding)
@@ -313,7 +323,7 @@ def _choice(found: Found) -> Check:
     own = (found.registration.metric, found.registration.mode)
     others = {
         f"{one['metric']} ({one.get('mode')})": None
-        for one in found.of_kind("launch")
+        for one in found.launches
         if "metric" in one and (one["metric"], one.get("mode")) != own
     }
     return _check("what best cells are chosen by", [_some("changed", others)], f"{own[0]} ({own[1]})")
@@ -332,7 +342,7 @@ def _test_images(found: Found) -> Check:
 
 
 def _code(found: Found) -> Check:
-    own, starts, launches = found.registration.code_version, found.of_kind("start"), found.of_kind("launch")
+    own, starts, launches = found.registration.code_version, found.of_kind("start"), found.launches
     others = Counter(str(one.get("code_version")) for one in starts if one.get("code_version") != own)
     dirty = sum(one.get("dirty") is True for one in launches) if found.registration.dirty is False else 0
     faults = [

@@ -568,6 +568,19 @@ def test_what_a_merge_takes_in_keeps_the_registration_and_makes_links_of_its_own
     assert card(tmp_path / "all", "--hash", registered(kept)) == {}
 
 
+def test_a_file_that_is_merged_each_time_it_has_grown_counts_its_launch_once(kept: Path, tmp_path: Path) -> None:
+    """The launch stands anew before each part of what it began, so that all is as registered."""
+    lines = (kept / RECORDS_FILE).read_text().splitlines(keepends=True)
+    ends = [number for number, text in enumerate(lines, start=1) if '"record":"outcome"' in text]
+    for name in (FILE, HASH_FILE):
+        shutil.copy(kept / name, tmp_path)
+    for number in (ends[2], ends[5], len(lines)):
+        (tmp_path / "there.jsonl").write_text("".join(lines[:number]))
+        merge_runs(tmp_path / "all", [tmp_path / "there.jsonl"], checkpoints=False, command="sweep merge")
+    assert card(tmp_path / "all") == {}
+    assert "as 1 launch found it" in cli("audit", tmp_path / "all").stdout
+
+
 def test_a_merge_of_trials_whose_launch_line_is_lost_does_not_count_them_as_registered(
     run: Path, tmp_path: Path
 ) -> None:
