@@ -165,8 +165,17 @@ def _when(moment: float) -> str:
 
 def _config(found: Found) -> Check:
     if found.changed_keys is None:
-        return Check("config", None, "no launch has written one yet")
+        if any(_keeps_config(one) for one in found.of_kind("launch")):
+            return Check("config", False, "sweep.yaml, which the launch wrote, is gone: restore it")
+        stints = "; `python -m trainers` writes none, and `sweep plan --trials-file` does" if found.launches else ""
+        return Check("config", None, f"no launch has written sweep.yaml here{stints}")
     return _check("config", [_some("changed", found.changed_keys)], "every key that bears on numbers is as registered")
+
+
+def _keeps_config(launch: Mapping[str, Any]) -> bool:
+    """Whether it has written the run's sweep.yaml: one that was merged did so elsewhere, if at all."""
+    others = ("python -m trainers", "sweep merge")
+    return "merged" not in launch and not str(launch.get("command")).startswith(others)
 
 
 def _questions(found: Found) -> Check:

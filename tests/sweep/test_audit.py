@@ -356,6 +356,15 @@ def test_a_key_that_no_trial_reads_is_not_called_changed(run: Path) -> None:
     assert card(run)["config"].startswith("changed: ")
 
 
+def test_a_config_that_a_launch_wrote_and_that_is_gone_is_not_kept(run: Path, tmp_path: Path) -> None:
+    (run / "sweep.yaml").unlink()
+    assert card(run) == {"config": "sweep.yaml, which the launch wrote, is gone: restore it"}
+    merge_runs(tmp_path / "all", [run], checkpoints=False, command="sweep merge all run")
+    assert card(tmp_path / "all") == {}
+    stints = "`python -m trainers` writes none, and `sweep plan --trials-file` does"
+    assert f"no launch has written sweep.yaml here; {stints}" in " ".join(cli("audit", tmp_path / "all").stdout.split())
+
+
 def test_other_images_are_called_changed_though_nothing_looks_at_them(run: Path) -> None:
     registration, values = read(run), yaml.safe_load((run / "sweep.yaml").read_text())
     assert registration is not None
@@ -467,6 +476,17 @@ def test_a_changed_margin_is_told(kept: Path, printed: Callable[..., Path], tmp_
     values["claims"]["deat_equal_lr"]["threshold"] = 0.01
     (run / FILE).write_text(json.dumps(values))
     assert card(run, "--claims", ledger_file)["margins"] == "changed: deat_equal_lr 0 in place of 0.01"
+
+
+def test_another_margin_is_told_of_a_claim_that_has_one(tmp_path: Path, launch: Launched) -> None:
+    space = {"optimizer.name": ["deat"], "optimizer.k1": [0.5, 1.0], "optimizer.k2": [0.0, 0.8]}
+    config = sweep_of(tmp_path, space=space, seeds=[0])
+    written(config, tmp_path / "run", ("k1_k2",), (), {}, TERMS)
+    assert launch(config, tmp_path / "run", serial=True)[0] == 0
+    for margin, told in (("1", None), ("5", "changed: k1_k2 0.05 in place of 0.01")):
+        printed = cli("claims", tmp_path / "run", "--json", "--margin", margin)
+        (tmp_path / "ledger.json").write_text(printed.stdout)
+        assert card(tmp_path / "run", "--claims", tmp_path / "ledger.json").get("margins") == told
 
 
 def test_a_question_that_is_added_or_left_out_is_told(kept: Path, printed: Callable[..., Path]) -> None:
