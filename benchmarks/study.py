@@ -66,7 +66,7 @@ CONTROLS: tuple[tuple[str, str, dict[str, Any], str], ...] = (
 #: Of its figures, those that the page shows: robust accuracy by learning rate, and by learning rate / batch size.
 PICTURES = ("figure4", "accuracy_ratio")
 #: Files of a run that are kept: no weights, and no trials' list.
-FILES = ("records.jsonl", "environment.json", "registration.json", "registration.sha256")
+FILES = ("records.jsonl", "sweep.yaml", "environment.json", "registration.json", "registration.sha256")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -144,11 +144,12 @@ def plan(
     if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
         print_whole(screen, shapes)
     if trials_file is not None:
-        from sweep.trials_file import write_trials
+        from sweep.trials_file import keep_config, write_trials
         from trainers.fields import plural
         from trainers.record.linked import registered
 
         count = write_trials(wanted, trials_file, registered(directory))
+        keep_config(sweep, directory)
         say(screen, f"  {trials_file}: {plural(count, 'trial')}; python -m trainers {trials_file} --records FILE")
     leave()
 

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep.config import SweepConfig
+from sweep.config_file import dump
+from sweep.run.directory import CONFIG_FILE, write_whole
 from sweep.run.journal import chosen_by
 from sweep.run.trial import trial_values
+from sweep.storage.mark import MARK
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.own import snapshot
+from trainers.record import has_records
 from trainers.record.linked import NOTED
 from trainers.trial_list import ListedTrial, TrialList, write_list
 
@@ -58,6 +62,22 @@ def write_trials(plan: Plan, path: Path, registration: str | None) -> int:
     launch |= {} if registration is None else {NOTED: registration}
     write_list(path, TrialList(plan.config.name, launch, plan.config.resources.threads, listed))
     return len(listed)
+
+
+def keep_config(config: SweepConfig, directory: Path) -> None:
+    """Writes the run's sweep.yaml, as a launch would, which `python -m trainers` does not; one of a launch stays.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = directory / CONFIG_FILE
+    if (directory / MARK).exists() or (path.exists() and has_records(directory)):
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {directory}: cannot be written: {error.strerror}; give a folder that can") from None
+    write_whole(path, dump(config))
 
 
 def _numbers(plan: Plan) -> dict[str, int]:

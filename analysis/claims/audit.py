@@ -18,7 +18,8 @@ from analysis.claims.registration import HASH_FILE, UNTIL_DECIDED, Registration
 from analysis.claims.study import Study, decided_by
 from analysis.frames.chain import Checked
 from trainers.fields import plural
-from trainers.record.linked import NOTED
+from trainers.record import merged
+from trainers.record.linked import NOTED, as_written
 
 #: Trials, lines or keys that a check names.
 _NAMED = 4
@@ -76,6 +77,11 @@ class Found:
         """The records of a kind."""
         return [record for record in self.records if record["record"] == kind]
 
+    @cached_property
+    def launches(self) -> list[Mapping[str, Any]]:
+        """Those of the records."""
+        return _each_once(self.of_kind("launch"))
+
     @property
     def open_ended(self) -> bool:
         """Whether seeds are added until a claim is decided."""
@@ -127,7 +133,12 @@ def _that_began(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]
             launch = record
         elif record["record"] == "start" and launch is not None:
             began[id(launch)] = launch
-    return list(began.values())
+    return _each_once(began.values())
+
+
+def _each_once(launches: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each launch once: a merge takes it in again with what it has begun since."""
+    return list({as_written(one): one for one in launches}.values())
 
 
 def _other(own: str, said: str | None, whose: str) -> str:
@@ -154,14 +165,23 @@ def _when(moment: float) -> str:
 
 def _config(found: Found) -> Check:
     if found.changed_keys is None:
-        return Check("config", None, "no launch has written one yet")
+        if any(_keeps_config(one) for one in found.of_kind("launch")):
+            return Check("config", False, "sweep.yaml, which the launch wrote, is gone: restore it")
+        stints = "; `python -m trainers` writes none, and `sweep plan --trials-file` does" if found.launches else ""
+        return Check("config", None, f"no launch has written sweep.yaml here{stints}")
     return _check("config", [_some("changed", found.changed_keys)], "every key that bears on numbers is as registered")
+
+
+def _keeps_config(launch: Mapping[str, Any]) -> bool:
+    """Whether it has written the run's sweep.yaml: one that was merged did so elsewhere, if at all."""
+    others = ("python -m trainers", "sweep merge")
+    return "merged" not in launch and not str(launch.get("command")).startswith(others)
 
 
 def _questions(found: Found) -> Check:
     """Nothing is asked besides, unless it is said."""
     asked = found.registration.claims
-    decided = dict.fromkeys(str(decided_by(one).get("claim")) for one in found.of_kind("launch") if decided_by(one))
+    decided = dict.fromkeys(str(decided_by(one).get("claim")) for one in found.launches if decided_by(one))
     faults = [_some("added: launches were to decide", [name for name in decided if name not in asked])]
     said = _some("registered", asked) or "none is registered"
     if found.published is not None:
@@ -270,7 +290,7 @@ def but_early_epochs(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, 
 
 def _stopping(found: Found) -> Check:
     rule, claim = found.registration.stopping, found.registration.stopping.get("claim")
-    launches, faults = found.of_kind("launch"), []
+    launches, faults = found.launches, []
     deciding = [decided_by(one) for one in launches if decided_by(one)]
     if not found.open_ended:
         claims = dict.fromkeys(str(one.get("claim")) for one in deciding)
@@ -312,7 +332,7 @@ def _choice(found: Found) -> Check:
     own = (found.registration.metric, found.registration.mode)
     others = {
         f"{one['metric']} ({one.get('mode')})": None
-        for one in found.of_kind("launch")
+        for one in found.launches
         if "metric" in one and (one["metric"], one.get("mode")) != own
     }
     return _check("what best cells are chosen by", [_some("changed", others)], f"{own[0]} ({own[1]})")
@@ -331,7 +351,7 @@ def _test_images(found: Found) -> Check:
 
 
 def _code(found: Found) -> Check:
-    own, starts, launches = found.registration.code_version, found.of_kind("start"), found.of_kind("launch")
+    own, starts, launches = found.registration.code_version, found.of_kind("start"), found.launches
     others = Counter(str(one.get("code_version")) for one in starts if one.get("code_version") != own)
     dirty = sum(one.get("dirty") is True for one in launches) if found.registration.dirty is False else 0
     faults = [
@@ -349,12 +369,33 @@ def _records(found: Found) -> Check:
     faults = [fault for file in found.files for fault in _faults(file)]
     missing = set(found.records_deposited) - {one for file in found.files for one in file.deposited}
     faults.append(_some("edited: no file begins with what was deposited as", sorted(one[:12] for one in missing)))
+    others = [file.name for file in found.files if found.records_deposited and file.lines and not file.deposited]
+    faults.append(_some("begin with none of the deposited hashes", others))
+    faults.append(_some("edited: lines in another file than their trial's start", _away_from_their_start(found.files)))
     if not found.files:
         return _check("records", faults, "none yet")
     links, loose = (sum(values) for values in zip(*((f.links, f.lines - f.held) for f in found.files), strict=True))
     said = f"{plural(links, 'link')} hold; {plural(loose, 'line')} behind the last one that no link holds"
     hashes = ", ".join(f"{file.name} {file.sha256}" for file in found.files)
     return _check("records", faults, f"{said}; to deposit: {hashes}")
+
+
+def _away_from_their_start(files: Sequence[Checked]) -> list[str]:
+    """The ids of trials of which an epoch or a result stands in another file than the start before it, or behind none.
+
+    One launch writes all of them into one file; a line in a file of its own breaks no link.
+    """
+    place = {id(record): number for number, file in enumerate(files) for record in file.records}
+    began: dict[str, int] = {}
+    away: dict[str, None] = {}
+    for record in merged([file.records for file in files]):
+        kind, here = record["record"], place[id(record)]
+        measured = kind in ("epoch", "dynamics") or (kind == "outcome" and record["outcome"] in _LASTING)
+        if kind == "start":
+            began[record["trial_id"]] = here
+        elif measured and began.get(record["trial_id"]) != here:
+            away[record["trial_id"]] = None
+    return list(away)
 
 
 def _faults(file: Checked) -> list[str]:

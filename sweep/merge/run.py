@@ -24,9 +24,9 @@ from trainers.identity import hashed
 from trainers.own import snapshot
 from trainers.plain_file import plain
 from trainers.provenance import code_version
-from trainers.record import METRICS, RECORDS_FILE, RecordFile, known_kinds, line, merged, read, record_files
+from trainers.record import METRICS, RECORDS_FILE, RecordFile, known_kinds, line, merged, no_run, read, record_files
 from trainers.record.form import Damaged, record_on
-from trainers.record.linked import CHAIN, LINKED, NOTED, REGISTRATION_FILE, Chain, registered
+from trainers.record.linked import CHAIN, LINKED, NOTED, REGISTRATION_FILE, Chain, as_written, registered
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -108,7 +108,7 @@ class _Elsewhere:
         """
         files = [path] if path.is_file() else record_files(path)
         if not files:
-            raise UserError(f"{path}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
+            raise no_run(path)
         damaged: list[str] = []
         records = merged([_records(file, damaged) for file in files])
         if (version := surrogate_in(records)) is not None:
@@ -161,6 +161,7 @@ class _Here:
         self._chunks = {_chunk(one) for one in self.records if one["record"] in _EVALUATED}
         self._classes = dict(_classes(self.records))
         self._launches = _last_launch(self.records)
+        self._known = {as_written(one) for one in self.records if one["record"] == "launch"}
 
     def refuse_other_metric(self, other: _Elsewhere) -> None:
         """The last launches of both chose by the same metric.
@@ -183,7 +184,7 @@ class _Here:
         both = [(trial, mine) for trial, mine in trials if mine is not None and trial.finished and mine.finished]
         same = {trial.id for trial, mine in both if _ended(trial, epochs) == _ended(mine, self._epochs)}
         odd = [trial.id for trial, mine in both if trial.id not in same and trial.code_version == mine.code_version]
-        fitting = [one for one in other.records if self._fits(one, better, same)]
+        fitting = self._new([one for one in other.records if self._fits(one, better, same)])
         chunks = sum(one["record"] in _EVALUATED for one in fitting)
         if any(one["record"] != "launch" for one in fitting):
             self._add(fitting, other.records)
@@ -196,6 +197,22 @@ class _Here:
         if odd:
             said += f"; the same code gave other numbers there, and kept is what is here: {_names(odd)}"
         return [said]
+
+    def _new(self, records: Sequence[Record]) -> list[Record]:
+        """The records without launches that are here and began nothing of these: of a file that was merged before."""
+        new: list[Record] = []
+        launch: Record | None = None
+        for record in records:
+            if record["record"] != "launch":
+                new += [record] if launch is None else [launch, record]
+                launch = None
+            elif (known := as_written(record)) in self._known:
+                launch = record
+            else:
+                self._known.add(known)
+                new.append(record)
+                launch = None
+        return new
 
     def _fits(self, record: Record, better: set[str], same: set[str]) -> bool:
         name = record.get("trial_id")

@@ -102,7 +102,7 @@ def _found(directory: Path, deposited: str | None, records: tuple[str, ...], pri
     from analysis.claims.study import study_of
     from analysis.frames.chain import checked
     from trainers.errors import UserError
-    from trainers.record import merged, record_files
+    from trainers.record import merged, no_run, record_files, runs_in
     from trainers.record.linked import NOTED, REGISTRATION_FILE
 
     files = [checked(path, records) for path in record_files(directory)]
@@ -110,6 +110,8 @@ def _found(directory: Path, deposited: str | None, records: tuple[str, ...], pri
     registration = registrations.read(directory)
     if registration is None:
         found = dict.fromkeys(str(one[NOTED]) for one in log if NOTED in one)
+        if not files and runs_in(directory):
+            raise no_run(directory)
         gone = f"; its launches found one, of SHA-256 {', '.join(found)}: restore that" if found else ""
         way_out = gone or f"; before its first trial, `sweep register CONFIG --out {directory}` makes one"
         raise UserError(f"{directory}: has no {REGISTRATION_FILE}{way_out}")
@@ -165,7 +167,7 @@ def _printed(path: Path) -> list[dict[str, Any]]:
     from trainers.plain_file import bounded
 
     try:
-        lines = json.loads(bounded(path, _LONGEST))
+        lines = json.loads(bounded(path, _LONGEST), parse_int=float)  # of 400 digits it is infinite
     except OSError as error:
         raise UserError(f"--claims {path}: must be a file that you may read: {error.strerror}; mend that") from None
     except (ValueError, RecursionError):
@@ -181,4 +183,6 @@ def _is_line(one: Any) -> bool:
     if one.get("y", METRICS[0]) not in METRICS:
         return False
     numbers = (one.get(key, "") for key in _NUMBERS)
-    return one["threshold"] is not None and all(value is None or isinstance(value, int | float) for value in numbers)
+    return one.get("threshold") is not None and all(
+        value is None or isinstance(value, int | float) for value in numbers
+    )

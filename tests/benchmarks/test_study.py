@@ -166,7 +166,7 @@ def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
     assert study.main(["keep"]) == 0
     assert capsys.readouterr().out.startswith("benchmarks/study/small: 2 trials, 2 completed; 0.00 h of training and ")
     kept = tmp_path / "benchmarks/study/small"
-    assert sorted(path.name for path in kept.iterdir()) == ["environment.json", "records.jsonl"]
+    assert sorted(path.name for path in kept.iterdir()) == ["environment.json", "records.jsonl", "sweep.yaml"]
     assert study.main(["page"]) == 0
     text = page.read_text()
     said = subprocess.run(

@@ -178,6 +178,11 @@ def test_an_unregistered_run_has_no_mark_and_no_links(undisturbed: Path) -> None
     assert said(cli("audit", undisturbed)) == f"sweep: {undisturbed}: {way_out}"
 
 
+def test_a_folder_of_runs_is_not_said_to_lack_a_registration(run: Path) -> None:
+    way_out = f"holds runs, and is none; give one of them: {run}"
+    assert said(cli("audit", run.parent)) == f"sweep: {run.parent}: {way_out}"
+
+
 def test_an_edited_registration_is_told_by_its_hash(run: Path) -> None:
     before = str(registered(run))
     (run / FILE).write_text((run / FILE).read_text().replace('"margin": 0.01', '"margin": 0.05'))
@@ -254,6 +259,35 @@ def test_a_line_put_behind_a_trials_result_is_told_though_it_breaks_no_link(kind
     assert card(run) == {"trials": f"run again, or given other lines, after they had a result: {last['trial_id']}"}
 
 
+@pytest.mark.parametrize("kinds", [("epoch",), ("start", "epoch")], ids=["epoch", "start and epoch"])
+def test_a_line_in_a_file_of_its_own_is_told_though_every_link_holds(kinds: tuple[str, ...], run: Path) -> None:
+    """Files are one log by time: before its trial's outcome it is the epoch's last line, which counts."""
+    records, content = read_lines(run), (run / RECORDS_FILE).read_bytes()
+    last = next(one for one in reversed(records) if one["record"] == "epoch")
+    true = load_study(run).trials.set_index("trial_id").last_test_robust[last["trial_id"]]
+    start = next(one for one in records if one["record"] == "start" and one["trial_id"] == last["trial_id"])
+    launch = {**records[0], CHAIN: {"bytes": 0, "sha256": hashlib.sha256().hexdigest()}}
+    forged = {"start": start, "epoch": {**last, "test_robust": 0.99}}
+    lines = [launch, *({**forged[kind], "time": last["time"]} for kind in kinds)]
+    (run / "records.1of2.jsonl").write_text("".join(line(one["record"], one) for one in lines))
+    assert true != load_study(run).trials.set_index("trial_id").last_test_robust[last["trial_id"]] == 0.99
+    elsewhere = f"edited: lines in another file than their trial's start: {last['trial_id']}"
+    assert card(run) == {"records": elsewhere}
+    told = card(run, "--records", hashlib.sha256(content).hexdigest())
+    assert told == {"records": f"begin with none of the deposited hashes: records.1of2.jsonl; {elsewhere}"}
+
+
+def test_a_trial_that_a_later_launch_goes_on_with_in_another_file_keeps_the_records(
+    run: Path, tmp_path: Path, launch: Launched
+) -> None:
+    *lines, _ = (run / RECORDS_FILE).read_bytes().splitlines(keepends=True)
+    (run / RECORDS_FILE).unlink()
+    (run / "records.1of1.jsonl").write_bytes(b"".join(lines))
+    assert launch(sweep_of(tmp_path), run, serial=True)[0] == 0
+    assert [one["record"] for one in read_lines(run)[len(lines) :]] == ["launch", "start", "outcome"]
+    assert card(run) == {}
+
+
 def test_a_launch_that_began_no_trial_may_come_before_the_registration(run: Path) -> None:
     """It was killed in time; the study is registered, or registered anew, and launched."""
     first, *rest = (without(one) for one in read_lines(run))
@@ -320,6 +354,15 @@ def test_a_key_that_no_trial_reads_is_not_called_changed(run: Path) -> None:
     assert card(run)["config"].startswith("changed: trial.schedule.")
     (run / "sweep.yaml").write_text("")
     assert card(run)["config"].startswith("changed: ")
+
+
+def test_a_config_that_a_launch_wrote_and_that_is_gone_is_not_kept(run: Path, tmp_path: Path) -> None:
+    (run / "sweep.yaml").unlink()
+    assert card(run) == {"config": "sweep.yaml, which the launch wrote, is gone: restore it"}
+    merge_runs(tmp_path / "all", [run], checkpoints=False, command="sweep merge all run")
+    assert card(tmp_path / "all") == {}
+    stints = "`python -m trainers` writes none, and `sweep plan --trials-file` does"
+    assert f"no launch has written sweep.yaml here; {stints}" in " ".join(cli("audit", tmp_path / "all").stdout.split())
 
 
 def test_other_images_are_called_changed_though_nothing_looks_at_them(run: Path) -> None:
@@ -435,6 +478,17 @@ def test_a_changed_margin_is_told(kept: Path, printed: Callable[..., Path], tmp_
     assert card(run, "--claims", ledger_file)["margins"] == "changed: deat_equal_lr 0 in place of 0.01"
 
 
+def test_another_margin_is_told_of_a_claim_that_has_one(tmp_path: Path, launch: Launched) -> None:
+    space = {"optimizer.name": ["deat"], "optimizer.k1": [0.5, 1.0], "optimizer.k2": [0.0, 0.8]}
+    config = sweep_of(tmp_path, space=space, seeds=[0])
+    written(config, tmp_path / "run", ("k1_k2",), (), {}, TERMS)
+    assert launch(config, tmp_path / "run", serial=True)[0] == 0
+    for margin, told in (("1", None), ("5", "changed: k1_k2 0.05 in place of 0.01")):
+        printed = cli("claims", tmp_path / "run", "--json", "--margin", margin)
+        (tmp_path / "ledger.json").write_text(printed.stdout)
+        assert card(tmp_path / "run", "--claims", tmp_path / "ledger.json").get("margins") == told
+
+
 def test_a_question_that_is_added_or_left_out_is_told(kept: Path, printed: Callable[..., Path]) -> None:
     added = printed(lambda one: one.update(registered="registered"))
     assert card(kept, "--claims", added)["questions"].startswith("added, and not marked as found afterwards: ")
@@ -482,6 +536,7 @@ OF_A_LINE = {"name": "ratio", "network": "", "of": "", "verdict": "supported", "
     "content",
     [
         *("", "[1]", "{}", '[{"name": "ratio"}]'),
+        json.dumps([{key: value for key, value in OF_A_LINE.items() if key != "threshold"}]),
         *(json.dumps([OF_A_LINE | odd]) for odd in ({"p_holm": "x"}, {"threshold": None}, {"of": []}, {"name": {}})),
     ],
 )
@@ -490,6 +545,12 @@ def test_a_file_that_is_no_ledger_is_refused(content: str, kept: Path, tmp_path:
     assert said(cli("audit", kept, "--claims", tmp_path / "x.json")).endswith(
         "must be what `sweep claims DIR --json` printed; print it anew"
     )
+
+
+@pytest.mark.parametrize("key", ["threshold", "estimate"])
+def test_a_number_that_is_too_large_for_one_is_another(key: str, kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps([OF_A_LINE | {key: 10**400}]))
+    assert "ratio" in card(kept, "--claims", tmp_path / "x.json")["printed ledger" if key == "estimate" else "margins"]
 
 
 @pytest.mark.parametrize(
@@ -525,6 +586,19 @@ def test_what_a_merge_takes_in_keeps_the_registration_and_makes_links_of_its_own
     edited(run, lambda one: one["record"] in ("launch", "trial") or one["trial_id"] in names[:4])
     merge_runs(tmp_path / "all", [run, kept], checkpoints=False, command="sweep merge all run kept")
     assert card(tmp_path / "all", "--hash", registered(kept)) == {}
+
+
+def test_a_file_that_is_merged_each_time_it_has_grown_counts_its_launch_once(kept: Path, tmp_path: Path) -> None:
+    """The launch stands anew before each part of what it began, so that all is as registered."""
+    lines = (kept / RECORDS_FILE).read_text().splitlines(keepends=True)
+    ends = [number for number, text in enumerate(lines, start=1) if '"record":"outcome"' in text]
+    for name in (FILE, HASH_FILE):
+        shutil.copy(kept / name, tmp_path)
+    for number in (ends[2], ends[5], len(lines)):
+        (tmp_path / "there.jsonl").write_text("".join(lines[:number]))
+        merge_runs(tmp_path / "all", [tmp_path / "there.jsonl"], checkpoints=False, command="sweep merge")
+    assert card(tmp_path / "all") == {}
+    assert "as 1 launch found it" in cli("audit", tmp_path / "all").stdout
 
 
 def test_a_merge_of_trials_whose_launch_line_is_lost_does_not_count_them_as_registered(

@@ -20,7 +20,7 @@ from sweep.plan.plan import earlier_records, plan
 from sweep.trials_file import write_trials
 from trainers.errors import UserError
 from trainers.provenance import code_version
-from trainers.record import RECORDS_FILE, read
+from trainers.record import RECORDS_FILE, line, read
 from trainers.record.linked import REGISTRATION_FILE, registered
 from trainers.stint import Stint
 from trainers.trial_list import TrialList, read_list
@@ -65,6 +65,23 @@ def test_a_list_of_a_registered_run_begins_nowhere_without_its_registration(tiny
     with pytest.raises(UserError, match=r"registration\.json: is not there, and trials were begun under"):
         Stint(trials, tmp_path / "elsewhere" / RECORDS_FILE, say=lambda line: None).run()
     assert not (tmp_path / "elsewhere" / RECORDS_FILE).exists()
+
+
+def test_a_plan_of_a_list_keeps_the_config_that_stints_write_none_of_until_there_are_records(
+    sweep_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def planned(seeds: str) -> list[int]:
+        words = ["--out", run, "--trials-file", tmp_path / "trials.jsonl", "--rate", "0.01", "--set", f"seeds={seeds}"]
+        done = CliRunner().invoke(cli.main, ["plan", str(sweep_file()), *map(str, words)])
+        assert done.exit_code == 0, done.output
+        return list(yaml.safe_load((run / "sweep.yaml").read_text())["seeds"])
+
+    assert planned("[0]") == [0]
+    assert planned("[1]") == [1]
+    (run / RECORDS_FILE).write_text(line("launch", {"time": 0.0, "size": 0, "wanted": []}))
+    assert planned("[2]") == [1]
 
 
 def test_what_a_run_has_is_not_listed_and_numbers_are_those_of_a_launch(tiny: Tiny, undisturbed: Path) -> None:

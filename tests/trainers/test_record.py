@@ -253,6 +253,17 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
         )
 
 
+def test_a_folder_of_runs_is_refused_with_their_names(tmp_path: Path) -> None:
+    for name in "edcba":
+        (tmp_path / name).mkdir()
+        if name != "b":
+            (tmp_path / name / RECORDS_FILE).touch()
+    with pytest.raises(UserError) as caught:
+        read(tmp_path)
+    runs = ", ".join(str(tmp_path / name) for name in "acd")
+    assert str(caught.value) == f"{tmp_path}: holds runs, and is none; give one of them: {runs} and 1 more"
+
+
 def test_records_that_are_a_folder_are_not_said_to_be_missing(tmp_path: Path) -> None:
     (tmp_path / RECORDS_FILE).mkdir()
     with pytest.raises(UserError) as caught:

@@ -30,6 +30,9 @@ RECORDS_FILE = "records.jsonl"
 #: The file of a launch that runs a share of the trials.
 _OF_SHARE = re.compile(r"records\.([1-9][0-9]*)of([1-9][0-9]*)\.jsonl", re.ASCII)
 
+#: Runs that a refusal names.
+_NAMED = 3
+
 Loaded = TypeVar("Loaded", bound=Mapping[str, Any])
 
 #: A checksum that stands whole, behind which a newline may have become another byte.
@@ -196,9 +199,7 @@ def read_file(path: Path) -> list[dict[str, Any]]:
         os.close(plain(str(path), os.O_RDONLY))
         lines = path.read_bytes().split(b"\n")
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{path.parent}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch"
-        ) from None
+        raise no_run(path.parent) from None
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
     torn = lines.pop()
@@ -206,6 +207,21 @@ def read_file(path: Path) -> list[dict[str, Any]]:
     if (last := at_the_end(path, torn, len(lines) + 1)) is not None:
         records.append(last)
     return known_kinds(path, records)
+
+
+def no_run(directory: Path) -> UserError:
+    """What refuses a directory that has no records: it names the runs in it, where there are some."""
+    if not (runs := runs_in(directory)):
+        return UserError(f"{directory}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    return UserError(f"{directory}: holds runs, and is none; give one of them: {', '.join(runs[:_NAMED])}{more}")
+
+
+def runs_in(directory: Path) -> list[str]:
+    """The folders in a directory that have records."""
+    with suppress(OSError):  # it is none, or may not be read
+        return sorted(str(place) for place in directory.iterdir() if place.is_dir() and record_files(place))
+    return []
 
 
 def record_files(directory: Path) -> list[Path]:

@@ -8,6 +8,7 @@ Whoever changes, drops, adds or moves a line breaks every link behind it.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -113,6 +114,12 @@ def registration(directory: Path) -> bytes | None:
         return None
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
+
+
+def as_written(launch: Mapping[str, Any]) -> str:
+    """A launch as it was before any merge: two of one text are one launch."""
+    own = {key: value for key, value in launch.items() if key not in ("merged", "after", CHAIN, "crc")}
+    return json.dumps(own, sort_keys=True)
 
 
 def refuse_lost(directory: Path, records: Iterable[Mapping[str, Any]]) -> None:

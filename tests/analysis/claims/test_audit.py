@@ -44,17 +44,17 @@ def broken(found: Found) -> dict[str, str]:
 
 
 def test_seeds_in_turn_until_the_claim_is_decided_keep_the_rule(frame_of) -> None:
-    assert broken(Found(REGISTRATION, study_of(frame_of, range(4)), [LAUNCH], [], None)) == {}
+    assert broken(Found(REGISTRATION, study_of(frame_of, range(4)), [LAUNCH], [], [])) == {}
 
 
 def test_who_goes_on_after_the_claim_was_decided_is_told(frame_of) -> None:
-    assert broken(Found(REGISTRATION, study_of(frame_of, range(6)), [LAUNCH], [], None)) == {
+    assert broken(Found(REGISTRATION, study_of(frame_of, range(6)), [LAUNCH], [], [])) == {
         "stopping rule": f"went on after seed 3 had decided {CLAIM}: seeds 4, 5"
     }
 
 
 def test_seeds_that_are_skipped_or_out_of_turn_are_told(frame_of) -> None:
-    found = broken(Found(REGISTRATION, study_of(frame_of, [0, 2, 9]), [LAUNCH], [], None))
+    found = broken(Found(REGISTRATION, study_of(frame_of, [0, 2, 9]), [LAUNCH], [], []))
     assert found["seeds"] == "dropped: 1; added out of turn: 9"
 
 
@@ -67,7 +67,14 @@ def test_seeds_that_are_skipped_or_out_of_turn_are_told(frame_of) -> None:
 )
 def test_launches_that_stop_otherwise_are_told(decides, why, frame_of) -> None:
     launch = {**LAUNCH, "decides": decides}
-    assert broken(Found(REGISTRATION, study_of(frame_of, range(3)), [launch], [], None))["stopping rule"] == why
+    assert broken(Found(REGISTRATION, study_of(frame_of, range(3)), [launch], [], []))["stopping rule"] == why
+
+
+def test_pruned_trials_that_a_launch_took_up_again_are_told(frame_of) -> None:
+    launch = {**LAUNCH, "taken_up": ["t0", "t1"]}
+    assert broken(Found(REGISTRATION, study_of(frame_of, range(3)), [launch], [], [])) == {
+        "stopping rule": "changed: pruned trials were taken up again: t0, t1"
+    }
 
 
 def test_a_pruned_trial_is_a_hole_unless_a_rule_was_registered(frame_of) -> None:
@@ -76,7 +83,7 @@ def test_a_pruned_trial_is_a_hole_unless_a_rule_was_registered(frame_of) -> None
     ids = tuple(pruned["trial_id"])
     fixed = replace(REGISTRATION, stopping={"rule": TO_THE_END}, seeds=(0, 1), trials=ids)
     launch = {**LAUNCH, "decides": None}
-    found = Found(fixed, replace(study, trials=pruned), [launch], [], None)
+    found = Found(fixed, replace(study, trials=pruned), [launch], [], [])
     assert broken(found) == {"trials": f"left out, without a result (1 pruned): {ids[0]}"}
     assert broken(replace(found, registration=replace(fixed, config={"stopping": {"name": "asha"}}))) == {}
 
@@ -85,21 +92,21 @@ def test_a_trial_that_was_run_again_after_it_had_ended_is_told(frame_of) -> None
     began, ended = ({"record": kind, "trial_id": "t0", "code_version": "abc"} for kind in ("start", "outcome"))
     records = [LAUNCH, began, {**ended, "outcome": "interrupted"}, began, {**ended, "outcome": "completed"}]
     study = study_of(frame_of, [0])
-    assert broken(Found(REGISTRATION, study, records, [], None)) == {}
-    assert broken(Found(REGISTRATION, study, [*records, began], [], None)) == {
+    assert broken(Found(REGISTRATION, study, records, [], [])) == {}
+    assert broken(Found(REGISTRATION, study, [*records, began], [], [])) == {
         "trials": "run again, or given other lines, after they had a result: t0"
     }
 
 
 def test_a_launch_with_changes_that_are_in_no_commit_is_told(frame_of) -> None:
-    found = Found(REGISTRATION, study_of(frame_of, range(3)), [{**LAUNCH, "dirty": True}], [], None)
+    found = Found(REGISTRATION, study_of(frame_of, range(3)), [{**LAUNCH, "dirty": True}], [], [])
     assert broken(found) == {"code": "1 launch had changes that are in no commit"}
 
 
 def test_every_check_is_a_row_of_the_docs_page(frame_of) -> None:
     page = (Path(__file__).parents[3] / "docs" / "registering.md").read_text(encoding="utf-8")
     rows = [text.split(" | ")[0].removeprefix("| ") for text in page.splitlines() if text.startswith("| ")]
-    checks: tuple[Check, ...] = audited(Found(REGISTRATION, study_of(frame_of, [0]), [], [], None))
+    checks: tuple[Check, ...] = audited(Found(REGISTRATION, study_of(frame_of, [0]), [], [], []))
     assert rows == ["line of the card", *(check.name for check in checks)]
 
 

@@ -280,6 +280,21 @@ def test_where_records_came_from_is_kept(parts: tuple[Path, Path], tmp_path: Pat
     assert starts[0] == starts[1] + starts[2]  # host, device and code version as they were written
 
 
+def test_a_launch_that_is_here_is_taken_again_only_with_what_it_has_begun_since(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    launch, *rest = read(part(undisturbed, tmp_path / "there", ids(undisturbed)))
+    own = {name: [one for one in rest if one.get("trial_id") == name] for name in ids(undisturbed)}
+    grown: Records = []
+    for number, lines in enumerate(own.values()):
+        grown += [{**launch, "command": f"stint {number // 2}"}] * (number % 2 == 0) + lines
+        write(tmp_path / "there" / RECORDS_FILE, grown)
+        taken(tmp_path / "run", tmp_path / "there")
+    commands = [one["command"] for one in read(tmp_path / "run") if one["record"] == "launch" and "merged" in one]
+    assert commands == ["stint 0", "stint 0", "stint 1", "stint 1"]
+    assert numbers(tmp_path / "run") == numbers(undisturbed)
+
+
 def test_a_file_of_records_is_a_run(undisturbed: Path, same_numbers: SameNumbers, tmp_path: Path) -> None:
     names = ids(undisturbed)
     run = part(undisturbed, tmp_path / "run", names[:1])
