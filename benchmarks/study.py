@@ -63,8 +63,9 @@ CONTROLS: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("DEAT's weight decay coupled, as SGD's", "controls", {COUPLING: False}, "last_test_robust"),
     ("the best epoch by validation, not the last", "controls", {}, "best_test_robust"),
 )
-#: Of its figures, those that the page shows: robust accuracy by learning rate, and by learning rate / batch size.
-PICTURES = ("figure4", "accuracy_ratio")
+#: Figures that the page shows of a run, by its command: robust accuracy by learning rate and by learning rate / batch
+#: size, published points beside them; or what was measured around the decay.
+PICTURES = {"claims": ("figure4", "accuracy_ratio"), "theory": ("dynamics_decay",)}
 #: Files of a run that are kept: no weights, and no trials' list.
 FILES = ("records.jsonl", "sweep.yaml", "environment.json", "registration.json", "registration.sha256")
 
@@ -272,18 +273,22 @@ def _interval(test: Any, values: Any) -> str:
 
 def _drawn(place: Path) -> str:
     """The figures of a run that the page shows, published points beside its own where the paper has such a figure."""
-    shown = [name for name in PICTURES if (ROOT / place / "figures" / f"{name}.png").exists()]
+    shown = [name for name in PICTURES[SHOWN[place.name]] if (ROOT / place / "figures" / f"{name}.png").exists()]
     if not shown:
         return ""
     captions = json.loads((ROOT / place / "figures" / "manifest.json").read_text(encoding="utf-8"))["captions"]
     rows = [f"![{name}](../{place}/figures/{name}.png)\n\n{captions[name]}\n\n" for name in shown]
-    return f"`sweep figures {place} --published`:\n\n{''.join(rows)}"
+    return f"`{' '.join(_drawing(place))}`:\n\n{''.join(rows)}"
+
+
+def _drawing(place: Path) -> list[str]:
+    return ["sweep", "figures", str(place), *(["--published"] if SHOWN[place.name] == "claims" else [])]
 
 
 def draw() -> int:
     """Draws the figures of each kept run of which the page shows any."""
     for place in sorted(path.parent.relative_to(ROOT) for path in (ROOT / KEPT).glob("*/records.jsonl")):
-        if place.name in SHOWN and (code := _python("sweep", "figures", str(place), "--published")):
+        if place.name in SHOWN and (code := _python(*_drawing(place))):
             return code
     return 0
 
