@@ -5,7 +5,7 @@
     python benchmarks/study.py run [RUN...]             the study at small scale, until it is done or stopped
     python benchmarks/study.py keep                     what runs/study/ has of records, into benchmarks/study/
     python benchmarks/study.py draw                     its figures there, with the published points beside
-    python benchmarks/study.py page                     the tables of docs/study.md, from benchmarks/study/
+    python benchmarks/study.py page                     the tables of docs/study.md and docs/study_dynamics.md
 
 Images of cifar10-jpeg75 are to lie in data/jpeg75: mkdir -p data/jpeg75 && tar -xf ARCHIVE -C data/jpeg75 --strip 1
 `run` goes on with what is kept, in stints of `python -m trainers`, each run's in turn; SIGTERM ends it clean. A
@@ -29,7 +29,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
-RUNS, KEPT, PAGE = Path("runs/study"), Path("benchmarks/study"), Path("docs/study.md")
+RUNS, KEPT, PAGES = (
+    Path("runs/study"),
+    Path("benchmarks/study"),
+    (Path("docs/study.md"), Path("docs/study_dynamics.md")),
+)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 #: Whether DEAT's weight decay is its own, of SGD's coupled one.
@@ -207,15 +211,15 @@ def _goes_on(kept: Path, new: Path) -> bool:
 
 
 def page() -> int:
-    """Fills the blocks of the page: `<!-- study NAME -->` to `<!-- end -->`."""
-    path = ROOT / PAGE
-    text = re.sub(
-        r"(<!-- study (\w+) -->\n).*?(<!-- end -->)",
-        lambda block: f"{block[1]}{_block(block[2])}{block[3]}",
-        path.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
-    path.write_text(text, encoding="utf-8")
+    """Fills the blocks of the pages: `<!-- study NAME -->` to `<!-- end -->`."""
+    for path in (ROOT / one for one in PAGES):
+        text = re.sub(
+            r"(<!-- study (\w+) -->\n).*?(<!-- end -->)",
+            lambda block: f"{block[1]}{_block(block[2])}{block[3]}",
+            path.read_text(encoding="utf-8"),
+            flags=re.DOTALL,
+        )
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -47,7 +47,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_page_has_a_block_for_each_run_and_the_configs_are_there(study: ModuleType) -> None:
-    page = (ROOT / study.PAGE).read_text(encoding="utf-8")
+    page = "".join((ROOT / one).read_text(encoding="utf-8") for one in study.PAGES)
     named = re.findall(r"<!-- study (\w+) -->", page)
     assert set(named) <= {*study.SHOWN, "controls"}
     assert len(named) == len(set(named)) == page.count("<!-- end -->")
@@ -155,6 +155,7 @@ def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
     study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "docs/study.md"
+    (tmp_path / "docs/study_dynamics.md").touch()
     page.write_text("<!-- study small -->\nof an earlier day\n<!-- end -->\n<!-- study card -->\n<!-- end -->\n")
     with page.open("a") as file:
         file.write("<!-- study controls -->\n<!-- end -->\n")
