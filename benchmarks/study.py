@@ -245,6 +245,8 @@ def _controls() -> str:
     if not all((ROOT / KEPT / name / "records.jsonl").exists() for _, name, _, _ in CONTROLS):
         return "\nNot measured yet.\n\n"
     gains = [_gains(name, where, y) for _, name, where, y in CONTROLS]
+    seeds = sorted(set.intersection(*(set(gain.index) for gain in gains)))  # of which every run has all its trials
+    gains = [gain.loc[seeds] for gain in gains]
     changes = [ttest_1samp(gain - gains[0], 0) for gain in gains[1:]]
     adjusted = multipletests([one.pvalue for one in changes], method="holm")[1]
     rows = ["| changed | DEAT - SGD | what the change adds | p (Holm) |", "|---|---|---|---|"]
@@ -253,7 +255,7 @@ def _controls() -> str:
         own, added = _interval(ttest_1samp(gain, 0), gain), _interval(change, gain - gains[0])
         rows.append(f"| {changed} | {own} | {added} | {p:.2g} |")
     where = "".join(f"\n`{name}`: {_about(ROOT / KEPT / name)}\n" for name in dict.fromkeys(one[1] for one in CONTROLS))
-    return "\n" + "\n".join(rows) + f"\n\nn = {len(gains[0])} seeds.\n" + where + "\n"
+    return "\n" + "\n".join(rows) + f"\n\nn = {len(seeds)} seeds.\n" + where + "\n"
 
 
 def _gains(name: str, where: dict[str, Any], y: str) -> Any:
@@ -314,6 +316,7 @@ def _about(place: Path) -> str:
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     seconds = sum(one["seconds"] + one["evaluation_seconds"] for one in of["epoch"])
     cpu = json.loads((place / "environment.json").read_text())["cpu"] if (place / "environment.json").exists() else ""
+    of["launch"] = [one for one in of["launch"] if "versions" in one]  # a merge is no launch
     where = _each(cpu if one["device"] == "cpu" else one["device"] for one in of["start"])
     versions = _each(f"torch {one['versions'].get('torch')}" for one in of["launch"])
     code = _each(f"{str(one['commit'])[:8]}{' with changes' if one['dirty'] else ''}" for one in of["launch"])
