@@ -120,11 +120,10 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
 
 
 def _refuse_no_run(directory: Path) -> None:
-    from trainers.errors import UserError
-    from trainers.record import has_records
+    from trainers.record import has_records, no_run
 
     if not has_records(directory):
-        raise UserError(f"{directory}: not a run directory: it has no records; give the --out of a launch")
+        raise no_run(directory)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -25,10 +25,10 @@ def sync(directory: Path, names: tuple[str, ...]) -> None:
     from sweep.trackers.process import why
     from trainers.errors import UserError
     from trainers.fields import plural
-    from trainers.record import RECORDS_FILE, has_records
+    from trainers.record import has_records, no_run
 
     if not has_records(directory):
-        raise UserError(f"{directory}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
+        raise no_run(directory)
     refuse_replay(directory)
     names = names or tuple(configured(directory))
     if not names:

@@ -73,7 +73,8 @@ def unfinished(run: Path) -> str:
 def test_what_would_change_nothing_is_refused_in_one_line(
     words: list[str], says: str, finished: Path, tmp_path: Path
 ) -> None:
-    named = {"RUN": str(finished), "EMPTY": str(tmp_path), "TRIAL": trial_of(finished)}
+    (tmp_path / "empty").mkdir()
+    named = {"RUN": str(finished), "EMPTY": str(tmp_path / "empty"), "TRIAL": trial_of(finished)}
     result = sweep(*(named.get(word, word) for word in words))
     assert result.exit_code == 2
     assert says in result.stderr

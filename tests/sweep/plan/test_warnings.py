@@ -233,8 +233,10 @@ def test_where_there_is_nothing_to_warn_of_nothing_is_said(values: dict[str, Any
 def test_ready_configs_warn_of_the_weight_decay_of_one_measured_epoch_and_of_what_early_stopping_biases_alone() -> None:
     for path in (Path(__file__).parents[3] / "configs").rglob("*digits.yaml"):
         config = load(path)
-        known = "DEAT and SGD differ in two ways here", "accuracies are measured at the end alone"
-        biased = [one.text for one in warned(config) if not one.text.startswith(known)]
+        known = ["DEAT and SGD differ in two ways here", "accuracies are measured at the end alone"]
+        if path.stem == "surface_digits":  # where few steps are part of the question
+            known.append("PGD cannot go from an image to the edge of its ball")
+        biased = [one.text for one in warned(config) if not one.text.startswith(tuple(known))]
         assert all("question asks" in text for text in biased), path
         assert not biased or config.stopping, path
 
