@@ -30,7 +30,7 @@ LIMIT, PATIENCE = 30, 600
 
 #: Inputs of each kind in `make test`, and in the slow part: 10,000 in all.
 FEW = 25
-MANY = {"configs": 2000, "overrides": 2000, "command lines": 500, "checkpoints": 300}
+MANY = {"configs": 4000, "overrides": 4500, "command lines": 1000, "checkpoints": 500}
 
 TINY: dict[str, Any] = {
     "name": "tiny",

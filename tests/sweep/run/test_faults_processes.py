@@ -44,14 +44,14 @@ def test_killed_at_12_moments_nothing_is_lost_and_the_numbers_are_the_same(
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_stopped_for_a_moment_goes_on(
+def test_a_driver_that_is_stopped_for_a_minute_goes_on(
     commands: Commands, sweep_file: Callable[..., Path], same_numbers: SameNumbers, undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     launched = commands("launch", sweep_file(), "--out", run, "--serial")
     launched.wait_for(run, "epoch", 2)
     launched.stop()
-    time.sleep(2)  # the seconds themselves are the fault
+    time.sleep(60)  # the seconds themselves are the fault
     launched.signal(signal.SIGCONT)
     assert launched.code() == 0
     same_numbers(run, undisturbed)
@@ -91,7 +91,7 @@ def workers(launched: Command) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_through_ray_drivers_are_killed_a_worker_is_killed_and_one_is_stopped_for_a_moment_and_nothing_is_lost(
+def test_through_ray_drivers_are_killed_a_worker_is_killed_and_one_is_stopped_for_a_minute_and_nothing_is_lost(
     commands: Commands, sweep_file: Callable[..., Path], same_numbers: SameNumbers, tmp_path: Path
 ) -> None:
     options = ("launch", sweep_file(), "--set", "trial.epochs=8", "--set", "trial.checkpoint.every_epochs=1")
@@ -105,7 +105,7 @@ def test_through_ray_drivers_are_killed_a_worker_is_killed_and_one_is_stopped_fo
     launched.wait_for(run, "epoch", 16)
     stopped, *_ = workers(launched)
     stopped.suspend()
-    time.sleep(2)  # the seconds themselves are the fault
+    time.sleep(60)  # the seconds themselves are the fault
     stopped.resume()
     launched.wait_for(run, "epoch", 19)
     killed, *_ = workers(launched)
