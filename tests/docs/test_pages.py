@@ -52,6 +52,10 @@ def test_every_page_has_its_place_in_the_table_of_contents() -> None:
     assert len(names) == len(set(names))
 
 
+def test_no_page_has_a_name_that_sphinx_takes_for_its_own() -> None:
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} & {"search", "genindex", "py-modindex"} == set()
+
+
 def test_the_readme_has_at_most_120_lines_and_says_how_to_cite() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
