@@ -12,24 +12,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from damage import damaged
-from made_up import CHUNK, append
+from damage import whole
 from pandas.testing import assert_frame_equal
 
 from analysis.frames import log
 from analysis.frames.trials import load_epochs, load_trials
 from sweep.cli import main
 from trainers.errors import UserError
-from trainers.record import RECORDS_FILE, CheckRecord, DynamicsRecord, NoteRecord, RecordFile, line, read
+from trainers.record import RECORDS_FILE, forms, line, read
 
-#: What reads records; {} is the run. What takes over a second stands in the second list.
-COMMANDS = [
-    *("status {}", "results {}", "results {} --epochs", "results {} --evaluations", "results {} --checks"),
-    *("results {} --format csv", "results {} --epochs --format json", "results {} --checks --format csv"),
-    *("show {} sgd160.10", "claims {}", "claims {} --json", "methods {}", "ratio {}", "theory {}"),
-    *("images {}", "images {} --by-class", "images {} --agreement", "images {} --bits --format csv"),
-    "export {} sgd160.10 --torch --out {}/x.pt",
-]
 #: Seconds that a command may take, however busy the machine is.
 LONGEST = 120
 
@@ -37,26 +28,7 @@ LONGEST = 120
 @pytest.fixture
 def texts(tmp_path: Path) -> list[bytes]:
     """The lines of a whole run, of every kind, without their checksums."""
-    file = RecordFile(tmp_path)
-    file.append("launch", {"time": 0.0, "size": 8, "wanted": [], "metric": "val_robust", "mode": "max"})
-    for number in range(8):
-        name, lr, seed = ("sgd", "deat")[number % 2], (0.1, 0.2)[number // 2 % 2], number // 4
-        append(file, f"{name}16{lr}{seed}", number, name, lr, 16, seed)
-    file.append("evaluation", CHUNK)
-    numbers = {"batch_size": 16, "momentum": 0.0, "k1": None, "k2": None, "parameters": 9, "training_images": 64}
-    sizes = {"images": 32, "robust": 0.5, "loss": 1.0, "gradient_squared": 1.0, "distance_squared": 1.0}
-    of_each = {"eigenpairs": 1, "trace": 2.0, "trace_error": 0.1, "curvatures": (2.0, 1.0), "slopes": (0.1, 0.2)}
-    noise = {"batches": 4, "batch_sizes": (16,), "noise_traces": (1.0,), "noise_trace_errors": (0.1,)}
-    rows = {"variances": ((0.1, 0.2),), "kurtoses": ((0.0, 0.1),), "places": ((0.5,),) * 2, "rises": ((0.1,),) * 2}
-    file.append("dynamics", DynamicsRecord("sgd160.10", 1, 0.1, **numbers, **sizes, **of_each, **noise, **rows))  # type: ignore[arg-type]
-    count = {"right_under": {"FGSM": 5, "PGD": 4}, "against": 0, "in_favour": 1, "seconds": 1.0, "versions": {}}
-    where = {"host": "h", "device": "cpu", "code_version": "abc"}
-    ball = {"norm": "linf", "radius": 0.1}
-    file.append("check", CheckRecord("sgd160.10", "last", False, "steps", ball, "test", 9, 0, 9, 8, **count, **where))  # type: ignore[arg-type]
-    file.append("note", NoteRecord("sgd160.10", "odd", ("odd",)))
-    file.close()
-    records = [json.loads(text) for text in (tmp_path / RECORDS_FILE).read_bytes().splitlines()]
-    return [json.dumps({k: v for k, v in one.items() if k != "crc"}, separators=(",", ":")).encode() for one in records]
+    return whole(tmp_path)
 
 
 @pytest.fixture
@@ -87,32 +59,6 @@ def says(command: str, run: Path) -> Result:
     assert result.exit_code in (0, 1, 2)
     assert result.exit_code != 2 or len(result.stderr.splitlines()) == 1
     return result
-
-
-def elsewhere(run: Path) -> set[Path]:
-    return {path for path in run.parent.parent.rglob("*") if run not in path.parents}
-
-
-def fuzz(seed: int, calls: int, texts: list[bytes], run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng, outside = random.Random(seed), elsewhere(run)
-    for _ in range(calls):
-        (run / RECORDS_FILE).write_bytes(damaged(texts, rng))
-        monkeypatch.setattr(log, "LONG", rng.choice((1, 1 << 23)))
-        says(rng.choice(COMMANDS), run)
-        assert elsewhere(run) == outside
-
-
-def test_damaged_records_end_no_command_in_a_traceback(
-    texts: list[bytes], run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fuzz(14, 30, texts, run, monkeypatch)
-
-
-@pytest.mark.slow
-def test_many_damaged_records_end_no_command_in_a_traceback(
-    texts: list[bytes], run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fuzz(15, 300, texts, run, monkeypatch)
 
 
 def flipped(content: bytes, rng: random.Random) -> bytes:
@@ -205,6 +151,30 @@ def test_a_name_that_is_no_name_is_a_damaged_line(key: str, texts: list[bytes], 
     (run / RECORDS_FILE).write_text("".join(line(one["record"], one) for one in records))
     with pytest.raises(UserError, match=f"damaged line: {key} must be a name, of letters, digits and _, got '../x'"):
         read(run)
+
+
+@pytest.mark.parametrize("key", ["trial_id", "after", "outcome", "classes", "epoch"])
+@pytest.mark.parametrize("kind", ["launch", "start", "evaluation", "note"])
+def test_a_key_of_another_kind_is_not_looked_at(kind: str, key: str, texts: list[bytes], run: Path) -> None:
+    (run / RECORDS_FILE).write_bytes(b"\n".join(texts) + b"\n")
+    expected = load_trials(run)
+    records = [json.loads(text) for text in texts]
+    owner = next(one for one in records if one["record"] == kind)
+    if key not in forms.FORMS[kind]:
+        owner[key] = []
+    (run / RECORDS_FILE).write_text("".join(line(one["record"], one) for one in records))
+    assert says("status {}", run).exit_code == 0
+    assert says("images {}", run).exit_code == 0
+    assert_frame_equal(load_trials(run), expected)
+
+
+@pytest.mark.parametrize(("key", "value"), [("left_out", 3), ("left_out", [[]]), ("dirty", []), ("versions", ["a"])])
+def test_what_a_launch_says_is_looked_at(key: str, value: Any, texts: list[bytes], run: Path) -> None:
+    launch = json.loads(texts[0])
+    (run / RECORDS_FILE).write_text(line("launch", {**launch, key: value}))
+    result = says("status {}", run)
+    assert result.exit_code == 2
+    assert f"{RECORDS_FILE}:1: damaged line: {key} must be" in result.stderr
 
 
 def test_code_of_a_network_leads_to_no_other_folder(texts: list[bytes], run: Path) -> None:

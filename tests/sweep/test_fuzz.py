@@ -18,19 +18,21 @@ import pytest
 import small
 import yaml
 from click.testing import CliRunner
+from damage import damaged, whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.frames import log
 from sweep.axes import leaf_keys
 from sweep.cli import main
-from trainers.record import read
+from trainers.record import RECORDS_FILE, read
 
 #: Seconds of this process that an input may take, and by the clock, on a machine that is busy with other things.
 LIMIT, PATIENCE = 30, 600
 
 #: Inputs of each kind in `make test`, and in the slow part: 10,000 in all.
 FEW = 25
-MANY = {"configs": 4000, "overrides": 4500, "command lines": 1000, "checkpoints": 500}
+MANY = {"configs": 3500, "overrides": 4000, "command lines": 1000, "records": 1000, "checkpoints": 500}
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -220,6 +222,40 @@ def test_any_command_line_is_answered_or_refused_in_one_line(command: list[str],
     answer(*command, *words)
 
 
+#: What reads records.
+READING_RECORDS = st.one_of(
+    st.sampled_from(["status", "claims", "claims --json", "methods", "ratio", "theory", "show sgd160.10"]),
+    st.sampled_from(["results", "results --epochs", "results --evaluations", "results --checks"]),
+    st.sampled_from(["results --format csv", "results --epochs --format json", "results --checks --format csv"]),
+    st.sampled_from(["images", "images --by-class", "images --agreement", "images --bits --format csv"]),
+    st.just("export sgd160.10 --torch --out damaged/x.pt"),
+)
+
+
+@functools.cache
+def lines() -> list[bytes]:
+    """Those of a whole run, made once."""
+    (Path("damaged") / "checkpoints").mkdir(parents=True)
+    return whole(Path("damaged"))
+
+
+@both("records")
+@given(st.data(), READING_RECORDS, st.sampled_from([1, log.LONG]))
+def test_records_of_any_bytes_are_read_or_refused(data: Any, command: str, long: int) -> None:
+    (Path("damaged") / RECORDS_FILE).write_bytes(data.draw(damaged(lines())))
+    name, *words = command.split()
+    outside = elsewhere("damaged")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(log, "LONG", long)
+        answer(name, "damaged", *words)
+    assert elsewhere("damaged") == outside
+
+
+def elsewhere(run: str) -> set[Path]:
+    """What lies in the working folder and the one above, but not in the run."""
+    return {path for path in Path.cwd().parent.rglob("*") if Path(run).resolve() not in (path, *path.parents)}
+
+
 @functools.cache
 def checkpoint() -> tuple[str, bytes]:
     """A trial's id, and its file as it was."""
@@ -228,7 +264,7 @@ def checkpoint() -> tuple[str, bytes]:
 
 
 @st.composite
-def damaged(draw: Any) -> bytes:
+def spoiled(draw: Any) -> bytes:
     """A trial's file with some bytes changed, cut off, or of another kind altogether."""
     _, content = checkpoint()
     kind = draw(st.sampled_from(["bytes", "cut", "random", "zip", "mutated"]))
@@ -254,7 +290,7 @@ def damaged(draw: Any) -> bytes:
 def test_a_checkpoint_of_any_bytes_is_used_or_refused(data: Any, command: str) -> None:
     name, content = checkpoint()
     file = Path("run") / "checkpoints" / f"{name}.pt"
-    file.write_bytes(data.draw(damaged()))
+    file.write_bytes(data.draw(spoiled()))
     try:
         if command == "evaluate":
             answer("evaluate", "run", name, "--serial", "--attack", "clean", "--images", "10")
