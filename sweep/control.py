@@ -159,7 +159,7 @@ def _may_change(trial: TrialProgress, undo: bool, asked: bool) -> bool:
         undo: whether it is to run after all.
         asked: whether it was asked before that it be cancelled.
     """
-    return trial.cancelled or asked if undo else not trial.settled
+    return trial.cancelled or asked if undo else not trial.is_over
 
 
 def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool) -> None:

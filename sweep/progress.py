@@ -91,6 +91,11 @@ class TrialProgress(TrialHistory):
         return self.finished or self.cancelled or self.pruned
 
     @property
+    def is_over(self) -> bool:
+        """Whether it is settled and the last launch does not run it: `--again` takes up what was cancelled before."""
+        return self.finished or (self.settled and self.left_out)
+
+    @property
     def code_version(self) -> str | None:
         """Of its last start."""
         return self.start.get("code_version")

@@ -248,7 +248,7 @@ class Journal:
         """Writes down what the stopping rules have decided by what was written last."""
         for line in self._plan.stopping.due() if self._plan.stopping else ():
             trial = self.progress.trials[line["trial_id"]]
-            if not trial.settled:
+            if not trial.is_over:
                 self._append("outcome", {key: value for key, value in line.items() if key != "record"})
                 if self.budget is not None:
                     self.budget.took(trial, line, again=False)

@@ -94,7 +94,7 @@ class Steering:
         trial = self._journal.progress.trials.get(trial_id)
         if trial is None or not self._journal.runs(trial_id):
             return
-        if not trial.settled:
+        if not trial.is_over:
             if not trials.cancel(trial_id):
                 return
             self._journal.cancel(trial_id)
