@@ -93,7 +93,7 @@ class TrialProgress(TrialHistory):
     @property
     def is_over(self) -> bool:
         """Whether it is settled and the last launch does not run it: `--again` takes up what was cancelled before."""
-        return self.finished or (self.settled and self.left_out)
+        return self.finished or self.pruned or (self.cancelled and self.left_out)
 
     @property
     def code_version(self) -> str | None:
@@ -219,12 +219,11 @@ class Progress(History[TrialProgress]):
 
     def _count(self, record: Mapping[str, Any], more: int) -> None:
         """Counts the record's trial as one more, or less, of its state: a long run need not be looked through anew."""
+        trial = self.trials.get(record.get("trial_id", ""))
         if record["record"] == "launch":
             self._counted = None
-        elif self._counted is not None:
-            trial = self.trials.get(record.get("trial_id", ""))
-            if trial is not None and self._is_current(trial.id):
-                self._counted[trial.state(live=True)] += more
+        elif self._counted is not None and trial is not None and self._is_current(trial.id):
+            self._counted[trial.state(live=True)] += more
 
     def _launch(self, record: Mapping[str, Any], place: int) -> None:
         share = Share.of(record["shard"]) if "shard" in record else None

@@ -79,8 +79,7 @@ def classes_of(records: Records) -> dict[str, Classes]:
     """The classes of the images of each split, by its fingerprint, as far as a record says them."""
     log = Log.of(records)
     splits = [split for right in log.epochs.right().values() for split in right.values()]
-    evaluated = [one for one in log if one["record"] == "evaluation"]
-    said = [one for one in (*evaluated, *splits) if one.get("classes") is not None]
+    said = [one for one in (*log, *splits) if one.get("classes") is not None]
     return {one["fingerprint"]: _classes(one["classes"]) for one in said}
 
 

@@ -108,8 +108,7 @@ def _launches(log: Log) -> list[_Launch]:
     places = np.concatenate([log.epochs.numbers("place"), np.array(log.places, dtype=np.float64)])
     ends = [*(place for place, _ in known[1:]), np.inf]
     spent, trained_at = log.epochs.spent(), log.epochs.numbers("place")
-    of_trials = [(place, one) for place, one in zip(log.places, log, strict=True) if one["record"] == "outcome"]
-    outcomes = [(place, one) for place, one in of_trials if one["outcome"] in _ENDED]
+    outcomes = [(place, one) for place, one in zip(log.places, log, strict=True) if one.get("outcome") in _ENDED]
     launches = []
     for (place, one), end in zip(known, ends[: len(known)], strict=True):
         own = times[(places >= place) & (places < end) & ~np.isnan(times)]

@@ -18,7 +18,7 @@ from sweep.departures import departures
 from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.plan.room import cores, this_machine
 from sweep.progress import left_out_lines
-from sweep.run import child, hung, requests
+from sweep.run import child, hung
 from sweep.run.budget import Budget, NothingFits, budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
@@ -105,8 +105,6 @@ def launch(
     refuse_mixing(directory, surrogate)
     with RunLock(directory, share=share) as lock, Interrupts() as interrupts, ExitStack() as of_this_launch:
         of_this_launch.enter_context(heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))))
-        if again:
-            requests.take_up(directory, lambda trial_id: share is None or share.has(trial_id))
         own = notices or of_this_launch.enter_context(Notices(config.notify, config.name, directory, console))
         own_process = serial and not debug and surrogate is None
         elsewhere = serial or address is not None or surrogate is not None

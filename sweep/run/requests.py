@@ -15,7 +15,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,12 +187,6 @@ def _remove(directory: Path, name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def take_up(directory: Path, runs: Callable[[str], bool]) -> None:
-    """Takes back what was asked before of those of a launch's trials that were to end: it runs what was cancelled."""
-    for trial in filter(runs, asked(directory).cancel):
-        done(directory, trial)
 
 
 class Requests:

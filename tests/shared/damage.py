@@ -37,10 +37,21 @@ VALUES = st.sampled_from(HOSTILE) | st.recursive(
 def whole(directory: Path) -> list[bytes]:
     """The lines of a whole run, of every kind, without their checksums, which would give every damage away."""
     file = RecordFile(directory)
-    file.append("launch", {"time": 0.0, "size": 8, "wanted": [], "metric": "val_robust", "mode": "max"})
+    launch = {
+        "time": 0.0,
+        "size": 8,
+        "wanted": [],
+        "metric": "val_robust",
+        "mode": "max",
+        "left_out": [],
+        "dirty": False,
+    }
+    of_launch = {"decides": {"claim": "ratio", "choosing_seeds": [0]}, "forecast": {"trials": 8, "seconds": 1.0}}
+    file.append("launch", {**launch, **of_launch, "versions": {"torch": "2"}, "taken_up": [], "budget_hours": 1.0})
     for number in range(8):
         name, lr, seed = ("sgd", "deat")[number % 2], (0.1, 0.2)[number // 2 % 2], number // 4
         append(file, f"{name}16{lr}{seed}", number, name, lr, 16, seed)
+    file.append("resume", {"trial_id": "sgd160.10", "epoch": 1, "reason": "", "from_trial": None, "time": 3.0})
     file.append("evaluation", CHUNK)
     numbers = {"batch_size": 16, "momentum": 0.0, "k1": None, "k2": None, "parameters": 9, "training_images": 64}
     sizes = {"images": 32, "robust": 0.5, "loss": 1.0, "gradient_squared": 1.0, "distance_squared": 1.0}

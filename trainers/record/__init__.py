@@ -9,11 +9,12 @@ Ten kinds, told apart by the key `record`:
              (None, or of a launch until a claim is decided: claim, budget_hours, choosing_seeds; older code wrote none)
              and, of a share of the trials, shard (such as 1/4; size and wanted are the whole sweep's) and, where there
              are records of shares, after (a time later than all that it had read); one that `sweep merge` took in has
-             merged (from, its file; sha256, of that file then); one that takes pruned trials up again has taken_up
-             (their ids), one of --budget-hours has budget_hours, one of search.start_from has start_from (run -> ids of
-             its trials that the search knows), one that a plan came before has forecast (trials; seconds, of all of
-             them one after another), one of a registered run has registration (its SHA-256), one that was replayed on
-             a response surface has surrogate (the surface's version)
+             merged (from, its file; sha256, of that file then); one that leaves out trials that were cancelled, pruned
+             or short of memory has left_out (their ids), one that takes pruned trials up again taken_up (theirs), one
+             of --budget-hours has budget_hours, one of search.start_from has start_from (run -> ids of its trials that
+             the search knows), one that a plan came before has forecast (trials; seconds, of all of them one after
+             another), one of a registered run has registration (its SHA-256), one that was replayed on a response
+             surface has surrogate (the surface's version)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it), workers (that train it together; lacking: one)

@@ -269,8 +269,7 @@ def merged(logs: Sequence[Sequence[Loaded]]) -> list[Loaded]:
 
 def written(record: Mapping[str, Any]) -> float:
     """When a line was written, s since 1970, as far as it says so; a launch's, no earlier than its `after`."""
-    after = record.get("after", 0.0) if record["record"] == "launch" else 0.0
-    return float(max(record.get("time", 0.0), after))
+    return float(max(record.get("time", 0.0), record.get("after", 0.0)))
 
 
 def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str:

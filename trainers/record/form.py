@@ -4,8 +4,9 @@
 refuse is read again line by line: `analysis.frames.columns`.
 
 The last key of a line is `crc`, the CRC-32 of the bytes before it; lines of older code have none. A newer version may
-add keys, kinds and outcomes: unknown keys are not looked at, and a line of an unknown kind or outcome is passed over
-and counted (`UNKNOWN`). What a key means it may not change: of a `launch` the keys that are known mean what they say.
+add keys, kinds and outcomes: unknown keys are not looked at, those of other kinds are left away, and a line of an
+unknown kind or outcome is passed over and counted (`UNKNOWN`). What a key means it may not change: of a `launch` the
+keys that are known mean what they say.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 from typing import Any
 from zlib import crc32
 
-from trainers.record.forms import FORMS, TOGETHER, is_usual
+from trainers.record.forms import FORMS, OF_OTHERS, TOGETHER, is_usual
 from trainers.record.kinds import REQUIRED
 from trainers.record.rules import is_name, shown
 
@@ -69,6 +70,8 @@ def record_on(text: bytes) -> dict[str, Any]:
         raise Damaged(_whole(text))
     if kind not in FORMS:
         return {"record": UNKNOWN, "kind": kind}
+    if not OF_OTHERS[kind].isdisjoint(record):
+        record = {key: value for key, value in record.items() if key not in OF_OTHERS[kind]}
     if kind == "epoch" and is_usual(record):
         return record
     for key, rule in FORMS[kind].items():

@@ -239,6 +239,11 @@ FORMS: dict[str, dict[str, Rule]] = {
     },
 }
 
+#: Of each kind the keys that mean something on lines of other kinds alone: readers of all kinds need not look twice.
+OF_OTHERS = {
+    kind: frozenset(key for form in FORMS.values() for key in form) - form.keys() for kind, form in FORMS.items()
+}
+
 
 def _of_trial(record: Mapping[str, Any]) -> str:
     """What is wrong with a trial's config, or its point, in words."""
@@ -298,6 +303,8 @@ def _of_launch(record: Mapping[str, Any]) -> str:
     seeds = decides.get("choosing_seeds", [])
     if not isinstance(seeds, list) or not all(map(WHOLE.holds, seeds)):
         return f"decides.choosing_seeds must be a list of whole numbers, got {shown(seeds)}"
+    if not NUMBER.or_null().holds(decides.get("budget_hours")):
+        return f"decides.budget_hours must be {NUMBER.words}, got {shown(decides['budget_hours'])}"
     if record.get("mode", "max") not in ("max", "min"):
         return f"mode must be max or min, got {shown(record['mode'])}"
     return ""
@@ -355,8 +362,9 @@ def _of_chunk(record: Mapping[str, Any]) -> str:
     for key, rule in _READ_BY_ATTACK.items():
         if (value := record["parameters"].get(key)) is not None and not rule.holds(value):
             return f"parameters.{key} must be {rule.words}, got {shown(value)}"
-    if record.get("right") is not None and record.get("fingerprint") is None:
-        return "fingerprint must be text beside right, got null"
+    for key in ("right", "classes"):
+        if record.get(key) is not None and record.get("fingerprint") is None:
+            return f"fingerprint must be text beside {key}, got null"
     return ""
 
 
