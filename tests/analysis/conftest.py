@@ -74,9 +74,9 @@ class Run:
         line = {"trial_id": trial_id, "number": number, "config": nested(base), "point": dotted, "seed": seed}
         self._file.append("trial", line)
 
-    def start(self, trial_id: str, epoch: int = 0, host: str = "h", **values: Any) -> None:
+    def start(self, trial_id: str, host: str = "h", **values: Any) -> None:
         line = {"trial_id": trial_id, "time": 0.0, "host": host, "device": "cpu", "code_version": "abc"}
-        self._file.append("start", {**line, "epoch": epoch, **values})
+        self._file.append("start", {**line, **values})
 
     def resume(self, trial_id: str, epoch: int, reason: str = "", from_trial: str | None = None) -> None:
         self._file.append("resume", ResumeRecord(trial_id, epoch, reason, from_trial))

@@ -44,7 +44,7 @@ def test_frame_says_where_a_trial_was_pruned_and_by_what(run):
 
 def test_trial_that_was_taken_up_again_and_completed_is_pruned_no_more(run):
     run.pruned("a", [0.1])
-    run.start("a", epoch=1)
+    run.start("a", time=1.0)
     assert load_trials(run.directory)["outcome"].tolist() == ["unfinished"]
     run.epoch("a", 2, 0.2)
     run.outcome("a")

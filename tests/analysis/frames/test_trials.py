@@ -275,7 +275,7 @@ def test_start_after_the_last_outcome_makes_a_trial_unfinished(run):
     run.start("a", host="first")
     run.epoch("a", 1, 0.1)
     run.outcome("a", "interrupted", epochs=1)
-    run.start("a", epoch=1, host="second")
+    run.start("a", host="second")
     row = load_trials(run.directory).iloc[0]
     assert (row["outcome"], row["host"], row["attempts"], row["epochs"]) == ("unfinished", "second", 2, 1)
 
