@@ -204,19 +204,17 @@ class _Facts:
     def _origin(self) -> str:
         """Which code trained it, and on what."""
         launch: dict[str, Any] = {}
-        began: dict[str, Any] = {}
         start: dict[str, Any] = {}
         for record in self._network.log:
             if record["record"] == "launch":
                 share = record.get("shard")
                 launch = dict(record) if share is None or Share.of(share).has(self._network.trial_id) else launch
             elif record["record"] == "start" and record["trial_id"] == self._network.trial_id:
-                began, start = launch, dict(record)
-        changed = " with changes" if began.get("dirty") else ""
-        commit = f", commit {began['commit']}{changed}" if began.get("commit") else ""
-        versions = ", ".join(f"{name} {version}" for name, version in began.get("versions", {}).items())
-        code = f"code {start.get('code_version', 'unknown')}{commit}"
-        return f"trained by robustsweep, {code}, on {start.get('device')} ({versions})."
+                start = launch | dict(record)
+        changed = " with changes" if start.get("dirty") else ""
+        commit = f", commit {start['commit']}{changed}" if start.get("commit") else ""
+        versions = ", ".join(f"{name} {version}" for name, version in start.get("versions", {}).items())
+        return f"trained by robustsweep, code {start['code_version']}{commit}, on {start.get('device')} ({versions})."
 
     def _measured(self) -> Iterator[str]:
         """Every recorded evaluation of these weights, with its interval over images."""

@@ -37,17 +37,10 @@ VALUES = st.sampled_from(HOSTILE) | st.recursive(
 def whole(directory: Path) -> list[bytes]:
     """The lines of a whole run, of every kind, without their checksums, which would give every damage away."""
     file = RecordFile(directory)
-    launch = {
-        "time": 0.0,
-        "size": 8,
-        "wanted": [],
-        "metric": "val_robust",
-        "mode": "max",
-        "left_out": [],
-        "dirty": False,
-    }
+    launch = {"time": 0.0, "size": 8, "wanted": [], "left_out": [], "taken_up": [], "dirty": False}
+    launch |= {"metric": "val_robust", "mode": "max", "versions": {"torch": "2"}, "budget_hours": 1.0}
     of_launch = {"decides": {"claim": "ratio", "choosing_seeds": [0]}, "forecast": {"trials": 8, "seconds": 1.0}}
-    file.append("launch", {**launch, **of_launch, "versions": {"torch": "2"}, "taken_up": [], "budget_hours": 1.0})
+    file.append("launch", {**launch, **of_launch})
     for number in range(8):
         name, lr, seed = ("sgd", "deat")[number % 2], (0.1, 0.2)[number // 2 % 2], number // 4
         append(file, f"{name}16{lr}{seed}", number, name, lr, 16, seed)

@@ -239,7 +239,7 @@ FORMS: dict[str, dict[str, Rule]] = {
     },
 }
 
-#: Of each kind the keys that mean something on lines of other kinds alone: readers of all kinds need not look twice.
+#: Of each kind the keys that mean something on lines of other kinds alone. A line that is read has none of them.
 OF_OTHERS = {
     kind: frozenset(key for form in FORMS.values() for key in form) - form.keys() for kind, form in FORMS.items()
 }
