@@ -12,7 +12,7 @@ from analysis.frames.trials import load_trials
 from sweep.cli import main
 from sweep.run import requests
 from sweep.run.directory import EVALUATION, RunLock
-from trainers.record import read
+from trainers.record import PrunedRecord, RecordFile, read
 
 Launch = Callable[..., tuple[int, str]]
 
@@ -113,6 +113,16 @@ def test_trials_are_cancelled_by_an_expression_those_that_ended_passed_over(begu
     assert [line.split()[0] for line in text.splitlines()] == [trial]
     assert sweep("cancel", begun, "--where", "seed >= 0").stdout == "0 trials; nothing is changed\n"
     assert sweep("cancel", begun, "--undo", "--where", "outcome == 'cancelled'").stdout.startswith(trial)
+
+
+def test_an_expression_passes_over_a_pruned_trial_that_a_merged_launch_does_not_name(begun: Path) -> None:
+    trial = unfinished(begun)
+    launch = next(dict(record) for record in read(begun) if record["record"] == "launch")
+    file = RecordFile(begun)
+    file.append("outcome", PrunedRecord(trial, "pruned", "by asha", 1, rung=1, rank=2, of=2, share=0.5, by="asha"))
+    file.append("launch", {key: value for key, value in launch.items() if key not in ("record", "left_out")})
+    file.close()
+    assert sweep("cancel", begun, "--where", "seed >= 0").stdout == "0 trials; nothing is changed\n"
 
 
 def test_while_somebody_holds_the_run_a_cancel_is_asked_of_the_launch(begun: Path) -> None:
