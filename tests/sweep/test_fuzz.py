@@ -95,14 +95,14 @@ def tried(number: int) -> Callable[[Any], Any]:
     )
 
 
-def both(kind: str) -> Callable[[Any], Any]:
-    """A property as a test of few examples, and as a slow one of many."""
+def both(kind: str, *strategies: Any) -> Callable[[Any], Any]:
+    """A property of what the strategies draw, as a test of few examples, and as a slow one of many."""
 
     def parametrized(check: Any) -> Any:
         @pytest.mark.parametrize("number", [FEW, pytest.param(MANY[kind], marks=pytest.mark.slow)])
         @functools.wraps(check, assigned=("__name__", "__doc__", "__module__"), updated=())
         def run(number: int, folder: Path) -> None:
-            tried(number)(check)()
+            tried(number)(given(*strategies)(check))()
 
         del run.__wrapped__
         return run
@@ -177,8 +177,8 @@ def mutated(draw: Any, content: bytes = yaml.safe_dump(TINY).encode()) -> bytes:
 READERS = st.sampled_from([["plan", "--no-data", "--rate", "1"], *[["theory"]] * 19])
 
 
-@both("configs")
-@given(
+@both(
+    "configs",
     READERS,
     st.one_of(changed(), mutated(), st.binary(max_size=60), TEXTS.map(lambda text: text.encode("utf-8", "replace"))),
 )
@@ -187,8 +187,7 @@ def test_a_config_of_any_bytes_is_planned_or_refused_in_a_line_a_mistake(reader:
     answer(*reader, "any.yaml")
 
 
-@both("overrides")
-@given(READERS, st.lists(st.tuples(PLACES, VALUES | TEXTS), min_size=1, max_size=3))
+@both("overrides", READERS, st.lists(st.tuples(PLACES, VALUES | TEXTS), min_size=1, max_size=3))
 def test_any_override_is_taken_or_refused_in_a_line_a_mistake(
     reader: list[str], overrides: list[tuple[str, Any]]
 ) -> None:
@@ -216,8 +215,7 @@ READING = [[name, "run"] for name in ("status", "results", "methods", "claims", 
 COMMANDS = st.sampled_from([["plan", "tiny.yaml"], [], *READING])
 
 
-@both("command lines")
-@given(COMMANDS, st.lists(WORDS, max_size=5))
+@both("command lines", COMMANDS, st.lists(WORDS, max_size=5))
 def test_any_command_line_is_answered_or_refused_in_one_line(command: list[str], words: list[str]) -> None:
     answer(*command, *words)
 
@@ -239,8 +237,7 @@ def lines() -> list[bytes]:
     return whole(Path("damaged"))
 
 
-@both("records")
-@given(st.data(), READING_RECORDS, st.sampled_from([1, log.LONG]))
+@both("records", st.data(), READING_RECORDS, st.sampled_from([1, log.LONG]))
 def test_records_of_any_bytes_are_read_or_refused(data: Any, command: str, long: int) -> None:
     (Path("damaged") / RECORDS_FILE).write_bytes(data.draw(damaged(lines())))
     name, *words = command.split()
@@ -285,8 +282,7 @@ def spoiled(draw: Any) -> bytes:
     return draw(st.binary(max_size=100)) if kind == "random" else draw(mutated(content))
 
 
-@both("checkpoints")
-@given(st.data(), st.sampled_from(["evaluate", "export", "fine_tune"]))
+@both("checkpoints", st.data(), st.sampled_from(["evaluate", "export", "fine_tune"]))
 def test_a_checkpoint_of_any_bytes_is_used_or_refused(data: Any, command: str) -> None:
     name, content = checkpoint()
     file = Path("run") / "checkpoints" / f"{name}.pt"
