@@ -17,6 +17,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from os import fstat
 from pathlib import Path
@@ -80,7 +81,10 @@ def _code() -> str:
 
 @contextmanager
 def opened(directory: Path) -> Iterator[Companion | Joint | None]:
-    """The companion of a run's log; none where that is short, or cannot be read at all."""
+    """The companion of a run's log; none where that is short, or cannot be read at all.
+
+    What it keeps is written by a thread of its own, to the end before this ends.
+    """
     with ExitStack() as open_files:
         logs: list[tuple[Path, IO[bytes]]] = []
         with suppress(OSError):
@@ -88,7 +92,8 @@ def opened(directory: Path) -> Iterator[Companion | Joint | None]:
             if all(path.is_file() for path in paths):  # a pipe would be waited for
                 logs = [(path, open_files.enter_context(path.open("rb"))) for path in paths]
         long = sum(fstat(file.fileno()).st_size for _, file in logs) >= log.LONG
-        each = [Companion(*one) for one in logs] if long else []
+        writer = open_files.enter_context(ThreadPoolExecutor(1))
+        each = [Companion(*one, writer) for one in logs] if long else []
         yield Joint(directory, each) if len(each) > 1 else each[0] if each else None
 
 
@@ -117,8 +122,11 @@ class _Kept:
 
     def keep_table(self, name: str, table: pa.Table) -> None:
         """Keeps a table that is made of the log, if it can be written."""
+        self._keep_table(name, table, self.mark)
+
+    def _keep_table(self, name: str, table: pa.Table, mark: Mark | Sequence[Mark] | None) -> None:
         table = table.unify_dictionaries()
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _MARK: json.dumps(self.mark)})
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _MARK: json.dumps(mark)})
 
         def write(path: Path) -> None:
             with ipc.new_file(path, table.schema, options=_OPTIONS) as file:
@@ -166,16 +174,17 @@ class Companion(_Kept):
 
     mark: Mark | None
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: IO[bytes], writer: ThreadPoolExecutor) -> None:
         """Reads nothing yet.
 
         Args:
             path: of the log.
             file: the same, open.
+            writer: writes the columns, while their frame is made.
         """
         super().__init__(path.parent / FOLDER / path.stem.partition(".")[2])
         stat = fstat(file.fileno())
-        self._path, self._file = path, file
+        self._path, self._file, self._writer = path, file, writer
         self._stat = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         self._settled = time.time() - max(stat.st_mtime, stat.st_ctime) > _TICK
         self.mark = self._unchanged()
@@ -238,9 +247,10 @@ class Companion(_Kept):
     def _keep_log(self, every: Log) -> None:
         with suppress(OSError):
             remove_parts(self._folder)  # of killed processes; one that writes there now goes without
-        self.keep_table(EPOCHS, every.epochs.table)
-        self.keep_table(RIGHTS, every.epochs.rights)
-        self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": every.places, "records": every.others}))
+        others = {"mark": self.mark, "places": every.places, "records": every.others}
+        for name, table in ((EPOCHS, every.epochs.table), (RIGHTS, every.epochs.rights)):
+            self._writer.submit(self._keep_table, name, table, self.mark)
+        self._writer.submit(lambda: self._keep(_OTHERS, json.dumps(others)))
 
 
 class _Summed:

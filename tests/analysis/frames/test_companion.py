@@ -142,9 +142,9 @@ def test_a_log_that_was_not_changed_is_not_read_again(
 def test_a_log_that_was_changed_just_now_is_compared_though_it_looks_the_same(ratio_run: Any) -> None:
     """The clock of a file system may not have gone on since."""
     load_trials(ratio_run.directory)
-    path = ratio_run.directory / RECORDS_FILE
-    with path.open("rb") as file:
-        assert companion.Companion(path, file).mark is None
+    with companion.opened(ratio_run.directory) as kept:
+        assert kept is not None
+        assert kept.mark is None
 
 
 @pytest.mark.parametrize("kept", [True, False])
