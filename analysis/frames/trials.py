@@ -315,7 +315,8 @@ def _seconds(trials: Sequence[TrialHistory], counted: Counted) -> list[float]:
 def _engines(counted: Counted) -> list[str]:
     """Of each trial's epochs the engines, in their order; empty where none is known."""
     codes, words = counted.epochs.texts("engine")
+    pairs = counted.of_trial * len(words) + codes[counted.rows]
     names: list[list[str]] = [[] for _ in range(counted.trials)]
-    for trial, code in dict.fromkeys(zip(counted.of_trial.tolist(), codes[counted.rows].tolist(), strict=True)):
-        names[trial] += filter(None, [words[code]])
+    for place in np.sort(np.unique(pairs, return_index=True)[1]).tolist():
+        names[pairs[place] // len(words)] += filter(None, [words[pairs[place] % len(words)]])
     return [", then ".join(each) for each in names]

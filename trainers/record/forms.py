@@ -152,7 +152,7 @@ FORMS: dict[str, dict[str, Rule]] = {
     "trial": {
         "trial_id": TRIAL,
         "number": WHOLE,
-        "config": Rule("a mapping", lambda value: isinstance(value, dict) and all(map(is_text, value))),
+        "config": Rule("a mapping", lambda value: isinstance(value, dict)),
         "point": Rule("a mapping of axes to values", is_point),
         "seed": whole_number(0, 2**63),
         "time": TIME,
@@ -255,9 +255,10 @@ def _of_trial(record: Mapping[str, Any]) -> str:
 
 def _of_config(values: Mapping[str, Any], rules: Mapping[str, _Rules], where: str) -> str:
     for key, value in values.items():
-        if not is_text(key):
-            return f"{where}{key!a} must be a key of whole characters"
-        rule = rules.get(key, PLAIN)
+        if (rule := rules.get(key)) is None:
+            if not is_text(key):
+                return f"{where}{key!a} must be a key of whole characters"
+            rule = PLAIN
         if isinstance(rule, Rule):
             if not rule.holds(value):
                 return f"{where}{key} must be {rule.words}, got {shown(value)}"
