@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json as text_json
 import math
-import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 from zlib import crc32
@@ -52,15 +50,12 @@ _RIGHTS = pa.schema([(PLACE, pa.int64()), (RIGHT, pa.string())])
 #: Bytes of an epoch's line that holds more than its columns: these take 1,000.
 _LONG_LINE = 2000
 
-#: Columns that hold whole numbers.
-_WHOLE = ("epoch", "peak_memory_bytes")
-
-_PARSED = pa.schema(
-    [
-        *((name, pa.string()) for name in TEXTS),
-        *((name, pa.int64() if name in _WHOLE else pa.float64()) for name in NUMBERS),
-    ]
-)
+#: What a line's keys are parsed to, in their order on a line, as the parser looks for each behind the one before. Of
+#: what is said of each image it parses no more than whether something is.
+_KINDS = {**dict.fromkeys(("record", *TEXTS), pa.string()), RIGHT: pa.struct([])}
+_KINDS |= dict.fromkeys(("epoch", "peak_memory_bytes"), pa.int64())
+_LINE = ("record", *(entry.name for entry in fields(EpochRecord)), "time")
+_PARSED = pa.schema([(name, _KINDS.get(name, pa.float64())) for name in _LINE])
 
 #: Columns of an epoch that are no text and never null, of which a line of older code may lack some.
 _NEVER_NULL = (*(entry.name for entry in fields(EpochRecord) if entry.type in ("int", "float")), "time")
@@ -69,9 +64,6 @@ _NEVER_NULL = (*(entry.name for entry in fields(EpochRecord) if entry.type in ("
 _BEFORE = np.frombuffer(b',"crc":"', np.uint8)
 _DIGITS = np.full(256, 255, np.uint8)
 _DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = range(16)
-
-#: The key `RIGHT` with a value.
-_SAYS = re.compile(rb'"right"(?!:null)')
 
 #: How `trainers.record.line` begins an epoch. Lines that begin otherwise are read one by one.
 _EPOCH = b'{"record":"epoch",'
@@ -244,13 +236,13 @@ def parse(file: Readable, path: Path, before: int = 0) -> Parsed:
     """
     logs: list[Log] = []
     size, lines, torn = 0, before, b""
-    pending: deque[tuple[bytes, Future[Log | None]]] = deque()
+    pending: deque[tuple[bytes, Future[tuple[Log | None, int]]]] = deque()
 
     def take() -> int:
         text, future = pending.popleft()
-        log = future.result()
+        log, count = future.result()
         logs.append((_one_by_one(text, path, lines) if log is None else log).later(lines))
-        return lines + text.count(b"\n") + 1
+        return lines + count
 
     with ThreadPoolExecutor(2) as pool:
         while chunk := file.read(_BLOCK):
@@ -272,40 +264,41 @@ def _one_by_one(text: bytes, path: Path, before: int) -> Log:
     return Log.of(parsed(path, text.split(b"\n"), before))
 
 
-def _at_once(text: bytes, path: Path) -> Log | None:
-    """The same, the epochs parsed together; none where that would perhaps not be the same."""
-    texts = text.split(b"\n")
-    is_epoch = [text.startswith(_EPOCH) for text in texts]
-    places = [place for place, one in enumerate(is_epoch) if not one and texts[place].strip()]
+def _at_once(text: bytes, path: Path) -> tuple[Log | None, int]:
+    """The same, the epochs parsed together, and how many lines; no log where it would perhaps not be the same."""
+    ends = np.append(np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")), len(text))
+    return _by_columns(text, np.append(0, ends[:-1] + 1), ends, path), len(ends)
+
+
+def _by_columns(text: bytes, starts: NDArray[np.intp], ends: NDArray[np.intp], path: Path) -> Log | None:
+    lines, is_epoch = list(zip(starts.tolist(), ends.tolist(), strict=True)), _begin_as_epochs(text, starts, ends)
+    changes = np.flatnonzero(np.diff(is_epoch, prepend=False, append=False)).reshape(-1, 2).tolist()
+    together = b"\n".join(text[lines[first][0] : lines[after - 1][1]] for first, after in changes)
+
+    def records(places: Iterable[int]) -> list[dict[str, Any]]:
+        return parsed(path, [text[slice(*lines[place])] for place in places])
+
+    places = [place for place in np.flatnonzero(~is_epoch).tolist() if text[slice(*lines[place])].strip()]
+    lengths, of_epochs = (ends - starts)[is_epoch], np.flatnonzero(is_epoch)
     try:
-        others = parsed(path, [texts[place] for place in places])
-        epochs = _together(list(compress(texts, is_epoch)))
-        unusual = _unusual(text, texts, is_epoch)
-        rights = _rights(zip(unusual, parsed(path, [texts[place] for place in unusual]), strict=True))
+        others, epochs = records(places), _together(together, lengths)
+        if epochs is None or any(record["record"] == "epoch" for record in others):
+            return None
+        # What is said of each image; and so much that what is not known in it may be more than Python's parser reads.
+        looked_at = of_epochs[epochs[RIGHT].is_valid().to_numpy() | (lengths > _LONG_LINE)].tolist()
+        rights = _rights(zip(looked_at, records(looked_at), strict=True))
     except (UserError, ValueError, pa.ArrowException):
         return None
-    if epochs is None or any(record["record"] == "epoch" for record in others):
-        return None
-    epochs = epochs.append_column(PLACE, pa.array(np.flatnonzero(is_epoch), pa.int64()))
-    return Log(others, places, Epochs(epochs, rights))
+    table = epochs.append_column(PLACE, pa.array(of_epochs, pa.int64())).select(_SCHEMA.names).cast(_SCHEMA)
+    return Log(others, places, Epochs(table, rights))
 
 
-def _unusual(text: bytes, texts: Sequence[bytes], is_epoch: Sequence[bool]) -> list[int]:
-    """Places of the epochs' lines that are looked at one by one, too.
-
-    They may say something of each image, as all but few of a log say that they do not; or are so long that what is not
-    known in them may be more than Python's parser reads.
-    """
-    longs: list[int] = []
-    if max(map(len, texts)) > _LONG_LINE:
-        longs = [place for place, one in enumerate(texts) if is_epoch[place] and len(one) > _LONG_LINE]
-    says = [place for place, one in enumerate(texts) if is_epoch[place] and _may_say(one)] if _may_say(text) else []
-    return sorted({*longs, *says})
-
-
-def _may_say(text: bytes) -> bool:
-    """Whether the key stands there with a value, or escaped."""
-    return _SAYS.search(text) is not None or (b"\\" in text and b"\\u" in text)  # one byte is looked for much faster
+def _begin_as_epochs(text: bytes, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which lines do, (lines,): of where they begin and end."""
+    are = ends - starts >= len(_EPOCH)
+    heads = np.frombuffer(text, np.uint8)[starts[are, None] + np.arange(len(_EPOCH))]
+    are[are] = (heads == np.frombuffer(_EPOCH, np.uint8)).all(1)
+    return are
 
 
 def _rights(epochs: Iterable[tuple[int, Mapping[str, Any]]]) -> pa.Table:
@@ -321,25 +314,28 @@ def _placed(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
     return table.set_column(table.schema.get_field_index(PLACE), PLACE, pa.array(places, pa.int64()))
 
 
-def _together(texts: Sequence[bytes]) -> pa.Table | None:
-    """Columns of epochs' lines; none where `trainers.record.parsed` might refuse one, or read it in another way."""
-    if not texts:
-        return _SCHEMA.empty_table().drop_columns([PLACE])
-    text = b"\n".join(texts)
+def _together(text: bytes, lengths: NDArray[np.intp]) -> pa.Table | None:
+    """`_PARSED` of epochs' lines; none where `trainers.record.parsed` might refuse one, or read it in another way.
+
+    Args:
+        text: the lines, a byte between each two.
+        lengths: theirs, (lines,).
+    """
+    if not len(lengths):
+        return _PARSED.empty_table()
     options = json.ParseOptions(explicit_schema=_PARSED, unexpected_field_behavior="ignore")
     table = json.read_json(pa.BufferReader(text), json.ReadOptions(use_threads=False, block_size=1 << 20), options)
     required = REQUIRED["epoch"] - {"record"}
     nulls = [name for name in (*TEXTS, *_NEVER_NULL) if table[name].null_count]
-    if len(table) != len(texts) or not text.isascii() or any(table[name].null_count for name in required):
+    if len(table) != len(lengths) or not text.isascii() or any(table[name].null_count for name in required):
         return None
     if any(f'"{name}":null'.encode() in text for name in nulls):
         return None
-    if not (_in_range(table) and _as_written(text, texts)):
+    if not (_in_range(table) and _as_written(text, lengths)):
         return None
     for name in TEXTS:
         column = table[name].fill_null("").dictionary_encode()
         table = table.set_column(table.schema.get_field_index(name), name, column)
-    table = table.cast(_SCHEMA.remove(len(_SCHEMA) - 1))
     return table if all(map(is_id, pc.unique(table["trial_id"]).to_pylist())) else None
 
 
@@ -354,18 +350,14 @@ def _in_range(table: pa.Table) -> bool:
     return True
 
 
-def _as_written(text: bytes, texts: Sequence[bytes]) -> bool:
-    """Whether each line's checksum is that of the line, where it has one.
-
-    Args:
-        text: the lines, a byte between each two.
-        texts: the same one by one.
-    """
-    ends = np.cumsum(np.fromiter(map(len, texts), np.intp, len(texts)) + 1) - 1
+def _as_written(text: bytes, lengths: NDArray[np.intp]) -> bool:
+    """Whether each line's checksum is that of the line, where it has one; the arguments are those of `_together`."""
+    ends = np.cumsum(lengths + 1) - 1
     tails = np.frombuffer(text, np.uint8)[ends[:, None] + np.arange(-SEAL_LENGTH, 0)]
     has = (tails[:, : len(_BEFORE)] == _BEFORE).all(1) & (tails[:, -2] == ord('"'))
     digits = _DIGITS[tails[has, len(_BEFORE) : -2]]
     if (tails[:, -1] != ord("}")).any() or (digits > 15).any():
         return False  # as where a line ends in spaces
-    crcs = [crc32(one[:-SEAL_LENGTH]) for one in (texts if has.all() else compress(texts, has))]
+    spans = zip((ends - lengths)[has].tolist(), (ends[has] - SEAL_LENGTH).tolist(), strict=True)
+    crcs = [crc32(text[start:end]) for start, end in spans]
     return bool((np.array(crcs, np.uint32) == digits @ (np.uint32(16) ** np.arange(7, -1, -1, dtype=np.uint32))).all())
