@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import nan
 from pathlib import Path
 from types import ModuleType
 
@@ -129,6 +130,33 @@ def test_a_control_adds_the_difference_of_the_differences_seed_by_seed(
     assert f"| +3.00 [-4.45, +10.45] | {two} |" in train
     assert "| -1.00 [-3.48, +1.48] | -2.00 [-6.97, +2.97] |" in coupled
     assert f"| {two} | {one} |" in best
+
+
+def test_what_follows_the_decay_is_told_of_each_method_over_its_seeds(
+    study: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import analysis.frames.trials
+
+    rows = [
+        {"method": method, "seed": seed, "outcome": "completed", "epoch": epoch, "lr": lr, "test_robust": robust}
+        | {"train_robust": 0.5 + fall * seed}
+        for method, fall in (("PGD-AT", 0.01), ("DEAT", 0.02))
+        for seed in range(3)
+        for epoch, lr, robust in (
+            (1, 0.1, 0.9),
+            (2, 0.1, 0.4),
+            (3, 0.1, nan),
+            (4, 0.01, 0.8),
+            (5, 0.01, 0.4 - fall * seed),
+        )
+    ]
+    unfinished = rows[-1] | {"seed": 3, "outcome": "failed", "test_robust": 0.0}
+    monkeypatch.setattr(analysis.frames.trials, "load_epochs", lambda place: DataFrame([*rows, unfinished]))
+    # falls of 0, 1, 2 points, and gaps of 10, 12, 14: t(2) = 4.303, times 1 / sqrt(3)
+    assert study._decay(Path("dynamics")).splitlines()[4:6] == [
+        "| PGD-AT | 3 | -1.00 [-3.48, +1.48] | +12.00 [+7.03, +16.97] |",
+        "| DEAT | 3 | -2.00 [-6.97, +2.97] | +14.00 [+4.06, +23.94] |",
+    ]
 
 
 def test_exact_pixels_become_a_folder_of_images_with_those_pixels(study: ModuleType, tmp_path: Path) -> None:
