@@ -1,7 +1,8 @@
 """What a trial takes, before it is run: FLOPs, the numbers it holds, and how fast this machine is at it.
 
-The trial's own network and training step run on torch's meta device, where tensors have shapes and no values: every
-matrix product and convolution is counted (a multiply-add is 2), and nothing is computed. What is left out: element-wise
+The trial's own network and training step run on two images, and every matrix product and convolution is counted (a
+multiply-add is 2). Of a network that is not small they run on torch's meta device, where tensors have shapes and no
+values, and nothing is computed. What is left out: element-wise
 work, which takes time and no counted FLOPs, and the dynamics. Torch's counter takes the weights' gradient of a grouped
 convolution for that of a whole one: steps of mobilenet, mnasnet and efficientnet come out two to three times too dear.
 """
@@ -11,13 +12,15 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data.sources import Shape
@@ -30,7 +33,9 @@ from trainers.models import registry
 from trainers.randomness import generator
 from trainers.stepper import Stepper
 
-_META = Engine(torch.device("meta"))
+#: FLOPs of an image's forward pass, if each weight is used at each pixel: at most so many are computed, in less time
+#: than torch takes to load what computes shapes alone.
+_COMPUTED = 2e8
 _FEW = 2  # images that are counted on: batch norm needs two
 _BYTES = 4  # of a number in fp32
 _FILES = 3  # of a trial that trains: the newest checkpoint, the one before, and the next while it is written
@@ -41,6 +46,17 @@ _FLOPS = {"cpu": 10e9, "cuda": 10e12}
 _SECONDS, _REPEATS = 0.1, 20
 #: Steps after which all are captured: an eager one and a capture for each of DEAT's two averages.
 _TO_CAPTURE = 4
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """So many threads of torch, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Work(NamedTuple):
@@ -80,9 +96,10 @@ def _same_for_all() -> dict[str, object]:
 
 
 @functools.lru_cache(maxsize=256)
+@_threads(1)  # for two images more of them are slower
 def _work(config: TrialConfig, shape: Shape) -> Work:
     network = _network(config.model, shape)
-    images, labels = _batch(shape, _FEW, torch.device("meta"))
+    images, labels = _batch(shape, _FEW, next(network.parameters()).device)
     forward = _flops(lambda: network.eval()(images)) / _FEW
     outer = 2 if objectives.build(config.objective, shape.classes).passes_clean else 1
     attack = config.evaluation_attack()
@@ -180,9 +197,8 @@ def rates(config: TrialConfig, shape: Shape, threads: int, device: str) -> tuple
         threads: that torch uses meanwhile.
         device: cpu or cuda.
     """
-    engine, before = Engine(torch.device(device), config.precision, "graph"), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    engine = Engine(torch.device(device), config.precision, "graph")
+    with _threads(threads):
         model = engine.prepare(_built(config.model, shape))
         training = _training_rate(config, shape, model, engine)
         exact = _attack_rate(config, shape, model, Engine(engine.device))
@@ -190,8 +206,6 @@ def rates(config: TrialConfig, shape: Shape, threads: int, device: str) -> tuple
             return training, exact
         attacking = _attack_rate(config, shape, model, Engine(engine.device, config.evaluation.precision))
         return training, evaluation_rate(config, shape, attacking, exact)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _training_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: Engine) -> float:
@@ -247,22 +261,32 @@ def _seconds(once: Callable[[], None], device: torch.device) -> float:
     return min(times[1:])
 
 
-class _NoModules:
-    """Stands in for the counter's module tracker, whose hooks torch.autograd.grad on a leaf does not bear."""
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the FLOPs of what runs in it, by torch's formulas.
 
-    parents = frozenset({"Global"})
+    Torch's own counter would do, but it makes torch load its compiler, which takes longer than all the rest of a plan.
+    """
 
-    def __enter__(self) -> None: ...
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
 
-    def __exit__(self, *error: object) -> None: ...
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing here is compiled; true: the compiler is loaded, to be told so
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if (formula := flop_registry.get(func.overloadpacket)) is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def _flops(run: Callable[[], object]) -> int:
-    counter = FlopCounterMode(display=False)
-    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    counter = _Counter()
     with counter:
         run()
-    return counter.get_total_flops()
+    return counter.flops
 
 
 def _step(config: TrialConfig, network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -283,7 +307,7 @@ def _with_steps(config: TrialConfig, steps: int) -> TrialConfig:
 
 
 def _counted(config: TrialConfig, network: nn.Module, images: Tensor, labels: Tensor) -> int:
-    slots = _slots(config, network, _META, int(network(images).shape[1]), images)
+    slots = _slots(config, network, Engine(images.device), int(network(images).shape[1]), images)
     one, other = torch.Generator(), torch.Generator()
     return _flops(lambda: training_step(network.train(), slots, images, labels, one, other, Tally.empty(images.device)))
 
@@ -320,8 +344,10 @@ def _batch(shape: Shape, size: int, device: torch.device) -> tuple[Tensor, Tenso
 
 @functools.lru_cache(maxsize=8)
 def _network(config: ModelConfig, shape: Shape) -> nn.Module:
-    """The network without values."""
-    return _built(config, shape).to("meta")
+    """The network to count on; one that is not small is without values."""
+    network = _built(config, shape)
+    weights = sum(each.numel() for each in network.parameters())
+    return network if 2 * weights * shape.height * shape.width <= _COMPUTED else network.to("meta")
 
 
 def _built(config: ModelConfig, shape: Shape) -> nn.Module:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import weakref
 from typing import Any
 
@@ -19,6 +21,7 @@ from trainers.engine import Engine
 from trainers.method.step import Tally, training_step
 
 SMALL = Shape(100, 20, 40, 10, 3, 16, 16)
+NO_IMAGES = {f"{name}_images": 0 for name in ("train", "val", "test", "extra")}
 CPU = torch.device("cpu")
 
 
@@ -61,6 +64,49 @@ def test_a_step_takes_so_many_forward_passes(parts: dict[str, Any], passes: floa
     found = counting.work(trial(model={"name": "small_cnn"}, **parts), SMALL)
     # less the first layer's input gradient, which no update needs: a ninth of a pass here
     assert found.step / found.forward == pytest.approx(passes, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"objective": {"name": "mart"}, "weights": {"name": "awp"}},
+        {"attack": {"tau": 0}, "averaging": {"name": "swa"}},
+        {"attack": {"replays": 8}, "optimizer": {"name": "deat"}},
+        {"objective": {"name": "avmixup"}, "optimizer": {"name": "adamw"}},
+        {"objective": {"s2o": {"enabled": True}}},
+    ],
+    ids=str,
+)
+def test_a_small_network_is_computed_and_counted_as_one_without_values(
+    parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for most in (counting._COMPUTED, 0):
+        monkeypatch.setattr(counting, "_COMPUTED", most)
+        counting._work.cache_clear()
+        counting._network.cache_clear()
+        found.append(counting.work(trial(model={"name": "small_cnn"}, **parts), SMALL))
+        network = counting._network(trial(model={"name": "small_cnn"}).model, SMALL._replace(**NO_IMAGES))
+        assert next(network.parameters()).is_meta == (most == 0)
+    computed, without_values = found
+    assert computed[:5] == without_values[:5]
+    assert computed.kept == pytest.approx(without_values.kept, rel=0.05)
+
+
+def test_neither_a_plan_nor_training_loads_torchs_compiler() -> None:
+    """It takes 2 s of a process."""
+    code = """
+import sys
+from trainers.config import TrialConfig
+from trainers.counting import rates
+from trainers.data.sources import Shape
+for values in ({"name": "sgd"}, {"name": "sgd", "decoupled_weight_decay": True}, {"name": "deat"}, {"name": "adamw"}):
+    config = TrialConfig.model_validate({"model": {"name": "small_cnn"}, "optimizer": values, "attack": {"steps": 1}})
+    rates(config.resolved(), Shape(100, 20, 40, 10, 3, 16, 16), 1, "cpu")
+assert "torch" in sys.modules
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_epoch_is_its_training_and_the_evaluations_that_it_has_on_average() -> None:

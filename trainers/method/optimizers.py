@@ -8,6 +8,7 @@ and the authors' code.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
@@ -23,7 +24,20 @@ from trainers.errors import UserError
 from trainers.own import options, snapshot
 
 
-class DEAT(torch.optim.Optimizer):
+class _Uncompiled(torch.optim.Optimizer):
+    """An optimizer that does not load torch's compiler, 2 s of every process that trains.
+
+    Torch wraps these methods, and the steps of its own optimizers, so that they load it to be left alone by it; here a
+    network's passes are compiled at most, never a step of its optimizer.
+    """
+
+    add_param_group: Any = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict: Any = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict: Any = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad: Any = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class DEAT(_Uncompiled):
     """Diffusion-enhanced adversarial training: SGD on a noise-amplified gradient average.
 
         h_t         = k2 h_{t-2} + (1 - k2) g_t
@@ -132,7 +146,19 @@ class DEAT(torch.optim.Optimizer):
 _SGD_KEYS = ("lr", "momentum", "dampening", "nesterov", "maximize", "foreach", "fused")
 
 
-class SGDW(torch.optim.SGD):
+class SGD(_Uncompiled, torch.optim.SGD):
+    """Torch's SGD, which does not load torch's compiler."""
+
+    step: Any = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class AdamW(_Uncompiled, torch.optim.AdamW):
+    """Torch's AdamW, which does not load torch's compiler."""
+
+    step: Any = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class SGDW(SGD):
     """SGD with decoupled weight decay: theta *= 1 - lr * weight_decay, then SGD's step without it.
 
     Loshchilov and Hutter, ICLR 2019, Algorithm 1, with the decay scaled by lr as in torch's AdamW. Arguments
@@ -247,14 +273,14 @@ def _built(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.O
             decoupled_weight_decay=config.decoupled_weight_decay,
         )
     if config.name == "adamw":
-        return torch.optim.AdamW(
+        return AdamW(
             params,
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             eps=config.eps,
             weight_decay=config.weight_decay,
         )
-    return (SGDW if config.decoupled_weight_decay else torch.optim.SGD)(
+    return (SGDW if config.decoupled_weight_decay else SGD)(
         params,
         lr=config.lr,
         momentum=config.momentum,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainers.config import OptimizerConfig, TrialConfig
-from trainers.method.optimizers import DEAT, SGDW, build, restore, set_lr
+from trainers.method.optimizers import DEAT, SGD, SGDW, AdamW, build, restore, set_lr
 
 MATRIX = np.array([[2.0, 0.3, 0.0], [0.3, 1.0, -0.2], [0.0, -0.2, 0.5]])
 
@@ -352,11 +352,11 @@ def resolved(**optimizer: Any) -> OptimizerConfig:
 @pytest.mark.parametrize(
     ("arguments", "kind", "decoupled"),
     [
-        ({"name": "sgd"}, torch.optim.SGD, None),
+        ({"name": "sgd"}, SGD, None),
         ({"name": "sgd", "decoupled_weight_decay": True}, SGDW, None),
         ({"name": "deat"}, DEAT, True),
         ({"name": "deat", "decoupled_weight_decay": False}, DEAT, False),
-        ({"name": "adamw"}, torch.optim.AdamW, True),
+        ({"name": "adamw"}, AdamW, True),
     ],
 )
 def test_build_chooses_by_name_and_decay(arguments: dict[str, Any], kind: type, decoupled: bool | None) -> None:
