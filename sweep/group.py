@@ -74,6 +74,9 @@ def _mistakes() -> Iterator[None]:
     """A block in which what is wrong with the command line, a file or a disk ends the command with one line."""
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        raise click.exceptions.Exit(EXIT_USER_ERROR) from None
     except click.UsageError as error:  # click's own text is four lines
         path = error.ctx.command_path if error.ctx else "sweep"
         _refuse(f"{error.format_message().rstrip('.')}; see {path} --help")

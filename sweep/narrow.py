@@ -85,7 +85,7 @@ class _Column(NamedTuple):
     @property
     def most(self) -> int:
         """That no cell breaks in; a header may."""
-        return max(self.least, *map(cell_len, self.cells))
+        return max([self.least, *map(cell_len, self.cells)])
 
 
 def _columns(console: Console, table: Table) -> list[_Column]:

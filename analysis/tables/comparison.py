@@ -52,7 +52,7 @@ def comparison_view(log: Log, one: TrialHistory, other: TrialHistory) -> Rendera
     epochs = epochs_of(log)
     each = [epochs[epochs["trial_id"] == trial.id] for trial in (one, other)]
     parts += [Text(line) for line in drawn(*each)]
-    parts += [Text(""), _accuracies(rows)]
+    parts += [Text(""), _accuracies(rows) if any(map(len, each)) else Text("no epoch of either is recorded")]
     agreement = agreement_of(images_of(log), one.id, other.id)
     parts += [Text(""), _agreement_table(agreement)] if len(agreement) else []
     return Group(*parts)

@@ -122,7 +122,7 @@ def trial_view(records: Log, run: str, name: str) -> RenderableType:
         *(Text(event(own[place:])) for place, one in enumerate(own) if one["record"] in ("start", "resume", "outcome")),
         *(Text(f"{kind}: {text}") for kind, text in said.items() if text),
         Text(""),
-        epochs_table(epochs),
+        epochs_table(epochs) if len(epochs) else Text("no epoch is recorded"),
         *map(Text, _curve(epochs)),
     )
 

@@ -46,6 +46,12 @@ def one_row() -> Table:
     return table
 
 
+def no_rows() -> Table:
+    """As the epochs of a trial that failed in its first."""
+    table = trials()
+    return Table(*(column.header for column in table.columns), caption=table.caption)
+
+
 def shown(table: object, width: int, encoding: str = "utf-8") -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
     Console(file=file, width=width, force_terminal=True, color_system=None).print(table)
@@ -58,7 +64,9 @@ def texts(table: Table) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 300])
-@pytest.mark.parametrize("table", [trials(), intervals(), one_row()], ids=["trials", "intervals", "one row"])
+@pytest.mark.parametrize(
+    "table", [trials(), intervals(), one_row(), no_rows()], ids=["trials", "intervals", "one row", "no rows"]
+)
 def test_no_line_is_wider_than_the_terminal_and_every_number_is_there_whole(table: Table, width: int) -> None:
     text = shown(fitted(table), width)
     assert max(map(len, text.splitlines())) <= width

@@ -56,6 +56,19 @@ def test_show_draws_the_trials_curve_names_its_log_and_says_what_was_written_of_
     assert sweep("show", finished, name).stdout.endswith(f"log: {finished}/logs/{name}.log\n")
 
 
+def test_trials_without_an_epoch_are_shown_and_compared_on_a_terminal_of_80_columns(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names, path = ids(finished)[:2], finished / "records.jsonl"
+    kept = [one for one in path.read_text().splitlines(keepends=True) if not one.startswith('{"record":"epoch"')]
+    path.write_text("".join(kept))
+    said = sweep("show", finished, names[0]).stdout
+    assert f"trial {names[0]} of " in said
+    assert "\nno epoch is recorded\nlog: none; " in said
+    assert sweep("compare", finished, *names).stdout.endswith("\nno epoch of either is recorded\n")
+
+
 def test_compare_says_what_differs_and_what_came_of_it(undisturbed: Path) -> None:
     trials = load_trials(undisturbed)
     one, other = trials.iloc[0], trials.iloc[3]
