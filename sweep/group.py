@@ -43,9 +43,9 @@ class Cli(click.Group):
             return super().main(*args, **options)
         except SystemExit as end:
             signals = sys.modules.get("sweep.run.signals")  # not there where no launch ran
-            if signals is not None and end.code == signals.EXIT_RAY_GONE:
-                # at an orderly end Ray's threads, which wait for it, can bring the process down
-                leave(signals.EXIT_RAY_GONE)
+            if signals is not None and end.code in (signals.EXIT_RAY_GONE, signals.EXIT_INTERRUPTED):
+                # at an orderly end threads of a Ray that has gone, or had not yet come up, can bring the process down
+                leave(int(end.code))
             raise
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:

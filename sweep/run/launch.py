@@ -152,8 +152,10 @@ def launch(
                     up or of_this_launch, config.resources.workers
                 )  # which imports torch while this process plans
             return once() if serial else kept_up(once, console, address, up)
-        except Interrupted as stop:
+        except Interrupted as stop:  # before the first trial, or its Ray has gone, which is said
             own.ended = stop.reason
+            if not isinstance(stop, RayGone):
+                say(console, f"{stop.reason}; the same command goes on")
             return stop.exit_code
 
 

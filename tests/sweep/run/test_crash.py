@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,20 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
     launch(load(sweep_file(), [six]), tmp_path / "whole", serial=True)
     same_numbers(run, tmp_path / "whole")
     assert_no_finished_trial_started_again(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 0.7, 1.5, 3])
+def test_a_signal_while_a_local_ray_comes_up_is_told_and_ends_the_launch_cleanly(
+    seconds: float, driver: Driver, tmp_path: Path
+) -> None:
+    process = driver(*LONG)
+    process.says("starting a local Ray")
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.code(PATIENCE) == 130, process.output
+    assert process.output.endswith("stopped by SIGINT; the same command goes on\n")
+    assert "Traceback" not in process.output
 
 
 @pytest.mark.slow  # in one process: `test_runner`

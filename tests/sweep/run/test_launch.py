@@ -25,7 +25,7 @@ from sweep.progress import Progress
 from sweep.run import launch as runner
 from sweep.run import ray_tune
 from sweep.run.launch import _leaves_some, refusal_here
-from sweep.run.signals import RayGone
+from sweep.run.signals import Interrupted, RayGone
 from sweep.share import Share
 from trainers import checkpoint, loop
 from trainers.errors import UserError
@@ -264,6 +264,17 @@ def test_a_deterministic_search_runs_the_same_trials_one_by_one_and_side_by_side
     serial, ray = (set(load_trials(tmp_path / name)["trial_id"]) for name in ("serial", "ray"))
     assert len(serial) == 4
     assert serial == ray
+
+
+def test_a_signal_before_the_first_trial_is_told(
+    tiny: Tiny, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted("SIGINT")
+
+    monkeypatch.setattr("sweep.run.launch.check_resources", interrupted)
+    code, said = launch(tiny(), tmp_path / "run")
+    assert (code, said.splitlines()[-1]) == (130, "stopped by SIGINT; the same command goes on")
 
 
 @pytest.mark.parametrize(
