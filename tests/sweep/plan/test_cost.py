@@ -52,7 +52,7 @@ def test_workers_share_the_work_and_what_a_batch_takes_and_that_is_said(tiny: Co
     assert (shared.flops, shared.kept) == (alone.flops, alone.kept)
     one = found.to_run[0].config
     shape = found.shapes[one.data]
-    kept = counting.work(one, shape).kept
+    kept = counting.work(one, shape).kept_attacking
     assert (one.batch_size, shape.val_images, shape.test_images) == (32, 20, 50)
     assert alone.each[0][1] - shared.each[0][1] == 25 * kept  # of an evaluation's batch, which is the larger one
     assert shared.how == "--rate; 2 workers are taken to share it evenly, and to exchange gradients in no time"
