@@ -172,13 +172,15 @@ class Pace:
     """How fast a launch goes."""
 
     began: float
-    """s since 1970."""
+    """When its first trial did, s since 1970; until one does, when the launch did."""
     latest: float
     """When it wrote its newest line."""
     place: int = field(compare=False)
     """Where it stands in the log."""
     epochs: int = 0
     """Since it began."""
+    under_way: bool = False
+    """Whether a trial has begun: what comes before, as Ray's own start, is no part of how fast they go."""
 
 
 @dataclass
@@ -209,6 +211,8 @@ class Progress(History[TrialProgress]):
             self._launch(record, place)
         elif (pace := self.paces.get(self._launched_by(name := record.get("trial_id", "")))) is not None:
             pace.latest = max(pace.latest, record.get("time", 0.0))
+            if record["record"] == "start" and not pace.under_way:
+                pace.began, pace.under_way = max(pace.began, record.get("time", 0.0)), True
             trained = record["record"] == "epoch" and name in self.trials
             pace.epochs += trained and not self.trials[name].is_handed_on(record)
 

@@ -51,7 +51,9 @@ def host() -> str:
 
 
 def commit() -> tuple[str | None, bool | None]:
-    """The commit that this code is at, and whether there are changes beside it; of submitted code, as it was then.
+    """The commit that this code is at, and whether tracked files have changes; of submitted code, as it was then.
+
+    Of files that git does not track, such as a user's configs, the code imports none.
 
     Both are None where this code is not part of a git checkout: installed into somebody else's repository it is not
     tracked there, and that repository's commit would say nothing of it.
@@ -60,7 +62,7 @@ def commit() -> tuple[str | None, bool | None]:
         noted = json.loads((Path(__file__).parents[1] / SUBMITTED).read_text())
     except FileNotFoundError:
         checkout = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
-        changes = _git("status", "--porcelain") if checkout else None
+        changes = _git("status", "--porcelain", "--untracked-files=no") if checkout else None
         return _git("rev-parse", "HEAD") if checkout else None, None if changes is None else changes != ""
     return noted["commit"], noted["dirty"]
 

@@ -307,8 +307,8 @@ def test_each_share_has_its_own_size_rate_and_time_left() -> None:
     progress = Progress.of(SHARES)
     one, two, three = map(progress.of_share, (ONE, TWO, THREE))
     assert [view.size for view in (progress, one, two, three)] == [6, 2, 2, 2]
-    assert (one.epochs_per_second(), one.epochs_left(), one.seconds_left()) == (2 / 4, 4, 8)
-    assert (two.epochs_per_second(), two.epochs_left()) == (1 / 4, 2)
+    assert (one.epochs_per_second(), one.epochs_left(), one.seconds_left()) == (2 / 3, 4, 6)
+    assert (two.epochs_per_second(), two.epochs_left()) == (1 / 3, 2)
     assert (three.epochs_per_second(), three.counts(True)) == (None, {"waiting": 2})
 
 

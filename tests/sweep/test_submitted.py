@@ -152,6 +152,24 @@ def test_submitted_code_tells_the_commit_that_it_was_at(
     assert provenance.commit() == ("c0ffee", True)
 
 
+def test_files_that_git_does_not_track_are_no_change_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trainers").mkdir()
+    path = Path(shutil.copy(str(provenance.__file__), tmp_path / "trainers"))
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
+        git(*words)
+    (tmp_path / "mine.yaml").touch()
+    monkeypatch.setattr(provenance, "__file__", str(path))
+    assert provenance.commit()[1] is False
+    path.write_text(path.read_text() + "\n")
+    assert provenance.commit()[1] is True
+
+
 def test_the_config_that_is_kept_has_every_set_and_means_the_same(tiny: Callable[..., Any], tmp_path: Path) -> None:
     config = tiny(seeds=[3, 4])
     command = submit(config, tmp_path / "run")

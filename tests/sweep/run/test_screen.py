@@ -38,14 +38,14 @@ def names(count: int) -> list[str]:
     return [f"{number:012x}" for number in range(count)]
 
 
-def running(count: int, size: int, done: int = 0) -> Progress:
+def running(count: int, size: int, done: int = 0, began: float = 0.0) -> Progress:
     """A launch with so many trials completed, and then so many running at epoch 7 of 110."""
     records: Records = [{"record": "launch", "time": 0.0, "size": size, "wanted": names(size)}]
     for number, name in enumerate(names(size)):
         planned = {"number": number, "point": POINT, "seed": 0, "config": {"epochs": 110 if number >= done else 7}}
         records.append({"record": "trial", "trial_id": name, **planned})
     for number, name in enumerate(names(done + count)):
-        records.append({"record": "start", "trial_id": name, "time": 0.0, "code_version": "abc"})
+        records.append({"record": "start", "trial_id": name, "time": began, "code_version": "abc"})
         for epoch in range(1, 8):
             robust = {"val_robust": 0.4567, "test_robust": 0.4321}
             times = {"seconds": 30.0, "evaluation_seconds": 1.0, "time": 60.0}
@@ -109,6 +109,9 @@ def test_the_rate_and_the_time_left_are_words() -> None:
     progress = running(2, size=3)
     # 14 epochs in a minute; 2 * 103 + 110 are left
     assert rate_line(progress) == "rate 14.0 epochs a minute, time left 23 min"
+    assert (
+        rate_line(running(2, size=3, began=30.0)) == "rate 28.0 epochs a minute, time left 11 min"
+    )  # without Ray's start
     assert rate_line(Progress()) == "rate unknown, time left unknown"
     assert counts_line(Progress(), live=True) == "0 trials"
     assert counts_line(running(1, size=1), live=True) == "1 trial: 1 running"
