@@ -132,7 +132,8 @@ def _is_sure(text: str, key: str, faulty: Sequence[str]) -> bool:
     deciding = [one for one in faulty if one.startswith("trial") or one == "space.preset" or one.endswith(".name")]
     parts = {one.partition(".")[2].partition(".")[0] for one in deciding}
     part = key.partition(".")[2].partition(".")[0]
-    return key.startswith("space.") and ("unknown key" in text or not parts & {part, "preset", ""})
+    named = not any(one.endswith(f"{part}.name") for one in faulty)  # the options of a user's own code are its own
+    return key.startswith("space.") and (("unknown key" in text and named) or not parts & {part, "preset", ""})
 
 
 def _leave_out(values: dict[str, Any], key: str) -> bool:

@@ -43,9 +43,10 @@ class Cli(click.Group):
             return super().main(*args, **options)
         except SystemExit as end:
             signals = sys.modules.get("sweep.run.signals")  # not there where no launch ran
-            if signals is not None and end.code in (signals.EXIT_RAY_GONE, signals.EXIT_INTERRUPTED):
+            ends_ray = signals is not None and end.code in (signals.EXIT_RAY_GONE, signals.EXIT_INTERRUPTED)
+            if isinstance(end.code, int) and ends_ray:
                 # at an orderly end threads of a Ray that has gone, or had not yet come up, can bring the process down
-                leave(int(end.code))
+                leave(end.code)
             raise
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:

@@ -647,6 +647,9 @@ def test_every_mistake_of_a_config_is_told_at_once(values: dict[str, Any], told:
          "space.optimizer.lrr", "space.attak.steps"]),
         ({"attack": {"stepsize": 1}}, {"batch_size": [8, "y"]}, ["trial.attack.stepsize", "space.batch_size"]),
         ({"data": {"name": "image_folder"}}, {"batch_size": [0]}, ["trial.data.root", "space.batch_size"]),
+        # perhaps the name is to be that of an own network, which has a width
+        ({"model": {"name": "resnt18"}}, {"model.width": [8], "optimizer.lrr": [1]}, ["trial.model.name",
+         "space.optimizer.lrr"]),
         # sgd, which stands in the misspelt name's place, reads no k1
         ({"optimizer": {"name": "deta"}}, {"optimizer.k1": [1.0, "x"]}, ["trial.optimizer.name"]),
         ({}, {"optimizer.lrr": [1], "batch_size": {"uniform": [8, 16]}}, ["space.optimizer.lrr", "space.batch_size"]),
