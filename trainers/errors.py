@@ -110,8 +110,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
     >>> suggestion("stepsize", ["radius", "step_size", "steps"])
     "did you mean 'step_size'?"
+    >>> suggestion("lr", ["lr_batch_ratio", "optimizer.lr"])
+    "did you mean 'optimizer.lr'?"
     """
     names = list(known)
+    if ends := [name for name in names if name.endswith(f".{word}")]:  # as tables head their columns
+        return f"did you mean {' or '.join(map(repr, ends))}?"
     if near := difflib.get_close_matches(word, names, n=1):
         return f"did you mean {near[0]!r}?"
     if len(names) > _MANY:
