@@ -429,6 +429,20 @@ def test_other_values_of_an_axis_in_the_directory_are_told_of(tiny: Configs) -> 
     assert "the directory has 2 more trials, not of this config; they stay" in text
 
 
+@pytest.mark.parametrize("name", ["optuna", "random", "quasi_random"])
+def test_a_drawn_search_tells_of_the_trials_of_another_config_too(name: str, tiny: Configs) -> None:
+    drawn = {"space": {"optimizer.lr": {"loguniform": [0.01, 1]}}, "search": {"name": name, "n_trials": 3}}
+    trials = trials_of(tiny())  # of two learning rates and optimizers, SGD's in the space
+    records = [*launch(trials), *(line for one in trials for line in run(one, 3))]
+    told = "the directory has {} more trials, not of this config; they stay"
+    assert told.format(2 if name == "optuna" else 4) in "\n".join(plan(tiny(**drawn), records, "abc").lines())
+
+
+def test_a_searchs_own_trials_are_not_told_of_as_others(tiny: Configs) -> None:
+    assert not plan(optuna(tiny, 6), ran(optuna(tiny, 6), [], 4), "abc").others
+    assert len(plan(optuna(tiny, 3), ran(optuna(tiny, 6), [], 4), "abc").others) == 1
+
+
 def test_a_plan_shows_itself_in_one_line(tiny: Configs) -> None:
     trials = trials_of(tiny())
     found = plan(tiny(), [*launch(trials), *run(trials[0], 3)], "abc")
