@@ -259,6 +259,7 @@ def test_data_that_are_not_there_are_named(tiny: Configs, monkeypatch: pytest.Mo
     with pytest.raises(UserError) as caught:
         plan(config, [], "abc")
     assert str(caught.value).startswith(f"trial.data.root: cifar10 is not in {tmp_path}/none; put ")
+    assert str(caught.value).endswith("), or set trial.data.download: true")
 
 
 @pytest.mark.parametrize("command", [["plan"], ["launch", "--serial"]])
