@@ -161,7 +161,7 @@ def plan(
         "sweep launch configs/ratio.yaml --address auto --min-nodes 4",
         "sweep launch configs/ratio.yaml --shard 1/4   # and 2/4, 3/4, 4/4 elsewhere",
         "sweep launch configs/demo.yaml --serial --debug",
-        "sweep launch configs/search_digits.yaml --surrogate   # trains nothing",
+        "sweep launch configs/stopping_digits.yaml --surrogate   # trains nothing",
     )
 )
 @_config

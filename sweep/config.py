@@ -97,7 +97,8 @@ class SearchConfig(Frozen):
     @classmethod
     def _no_sampler(cls, name: Any) -> Any:
         if name in get_args(Sampler)[1:-1]:  # random is a search too
-            raise ValueError(f"must be a search, and {name} is a sampler of one; set name: optuna, sampler: {name}")
+            way_out = f"set search.name: optuna, search.sampler: {name}"
+            raise ValueError(f"must be a search, and {name} is a sampler of one; {way_out}")
         return name
 
     @field_validator("start_from")

@@ -293,6 +293,10 @@ class Progress(History[TrialProgress]):
         """The trials that the last launch wanted, as far as they are known."""
         return [trial for trial in self.trials.values() if self._is_current(trial.id)]
 
+    def beside(self, wanted: Collection[str]) -> list[TrialProgress]:
+        """The trials that have begun, here or in another launch, and are none of these."""
+        return [trial for trial in self.trials.values() if trial.begun and trial.id not in wanted]
+
     def needing_more(self) -> list[TrialProgress]:
         """Those of them that a launch runs again only where there is more memory than they had, or where asked to."""
         return [trial for trial in self.current() if trial.needs_more_than(1)]

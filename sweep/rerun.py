@@ -47,13 +47,16 @@ def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], o
     log = read_log(directory, replays=True)
     progress = Progress.of(log)
     trials = _chosen(directory, log, progress, trial_ids, where)
+    pruned = _pruned_line(trials)
     if not only_list:
-        _refuse(directory, trials)
+        _refuse(directory, pruned)
         _forget(directory, trials, log, progress.latest)
     for trial in trials:
         echo(f"{trial.id} {trial.label()}: {trial.state(live=False).replace('_', ' ')}")
     if only_list or not trials:
         echo(f"{plural(len(trials), 'trial')}; nothing is changed")
+        if pruned:
+            complain(f"without --list these are refused: {pruned}")
         return
     evaluated = {chunks[0]["trial_id"] for kind in KINDS for chunks in all_by_key(log, kind).values()}
     if stale := sum(trial.id in evaluated for trial in trials):
@@ -80,8 +83,25 @@ def _chosen(
     return [progress.trials[name] for name in chosen if progress.trials[name].begun]
 
 
-def _refuse(directory: Path, trials: Sequence[TrialProgress]) -> None:
+def _pruned_line(trials: Sequence[TrialProgress]) -> str:
+    """Why pruned trials are not trained anew, and the way out; empty: none is."""
+    pruned = [trial.id for trial in trials if trial.pruned]
+    if not pruned:
+        return ""
+    which = f"{len(pruned)} of the {len(trials)} trials were pruned, such as {pruned[0]}"
+    others = "" if len(pruned) == len(trials) else "leave them out with --where \"outcome != 'pruned'\"; "
+    return (
+        f"{which}, and their rule would end them again; {others}sweep launch --resume-pruned trains such trials to "
+        "their end"
+    )
+
+
+def _refuse(directory: Path, pruned: str) -> None:
     """Refuses what cannot be trained anew.
+
+    Args:
+        directory: of the run.
+        pruned: see `_pruned_line`.
 
     Raises:
         UserError: says why.
@@ -89,12 +109,8 @@ def _refuse(directory: Path, trials: Sequence[TrialProgress]) -> None:
     from sweep.storage.cache import address_of
     from trainers.errors import UserError
 
-    if pruned := [trial.id for trial in trials if trial.pruned]:
-        raise UserError(
-            f"rerun: {len(pruned)} of the {len(trials)} trials were pruned, such as {pruned[0]}, and their rule would "
-            "end them again; add --where \"outcome != 'pruned'\"; sweep launch --resume-pruned trains such trials to "
-            "their end"
-        )
+    if pruned:
+        raise UserError(f"rerun: {pruned}")
     if address_of(directory) is not None:
         raise UserError("rerun: is for a run on this machine's storage, and this one lies in a store; copy it here")
 

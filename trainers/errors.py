@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # A validator that looks at several keys starts its message with the one to change: `root: needed for ...`.
 _NAMED = re.compile(r"([a-z_0-9]+(?:\.[a-z_0-9]+)*): ")
+
+# Where a message names another key: with the section that it stands in, or as the way out, `set tau: 0`.
+_OTHER_KEY = re.compile(r"(?<=set )[a-z_0-9]+(?=: )|(?<![\w./])[a-z_0-9]+(?:\.[a-z_0-9]+)+")
 
 # What pydantic calls the mistake -> what is said of it; `got` is the input, the other names are of its context.
 _MESSAGES = {
@@ -155,6 +158,20 @@ def unknown_key(key: str, here: Iterable[str], everywhere: Iterable[str]) -> str
     return f"unknown key; {suggestion(key, names)}"
 
 
+def written_out(text: str, known: Collection[str], front: Callable[[str], str]) -> str:
+    """A message with the keys that it names as a sweep's file has them.
+
+    >>> written_out("is not in data; or set data.download: true", {"data.download"}, lambda key: "trial.")
+    'is not in data; or set trial.data.download: true'
+
+    Args:
+        text: the message.
+        known: the keys that are meant, as the message has them; others are left alone.
+        front: of a key what stands before it in the file.
+    """
+    return _OTHER_KEY.sub(lambda found: (front(found[0]) if found[0] in known else "") + found[0], text)
+
+
 def validated(model: type[Model], values: Any, where: str = "") -> Model:
     """`model` built from plain `values`.
 
@@ -198,8 +215,13 @@ def _one_line(error: Any, model: type[BaseModel], where: str) -> str:
     location = [str(part) for part in error["loc"] if part != "[key]"]
     key = ".".join(location)
     message = _message(error, model, location)
-    if error["type"] == "value_error" and (named := _NAMED.match(message)):
-        key, message = f"{key}.{named[1]}".strip("."), message[named.end() :]
+    if error["type"] == "value_error":
+        if named := _NAMED.match(message):
+            key, message = f"{key}.{named[1]}".strip("."), message[named.end() :]
+        section, inner = location, _model_at(model, location)
+        if section and section[-1] in inner.model_fields:  # it is of one key
+            section = section[:-1]
+        message = written_out(message, set(sections(inner)), lambda _: "".join(f"{part}." for part in section))
     joint = "." if where and key and not where.endswith(": ") else ""
     front = f"{where}{joint}{key}".removesuffix(": ")
     return f"{front}: {message}" if front else message

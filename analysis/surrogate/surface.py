@@ -277,12 +277,12 @@ class Surrogate:
         for text in known:
             has = dict(_flat(json.loads(text)))
             keys = sorted(key for key in wanted.keys() | has.keys() if wanted.get(key) != has.get(key))
-            fit = self.fits["settings"][name_of(text)]
-            differ.append((len(keys), fit["title"], keys, has, fit["studies"]))
-        _, title, keys, has, studies = min(differ, key=lambda one: one[:2])
-        shown = ", ".join(f"{key} (they have {has.get(key, 'none')!s})" for key in keys[:3])
+            differ.append((len(keys), self.fits["settings"][name_of(text)]["title"], keys, has))
+        _, title, keys, has = min(differ, key=lambda one: one[:2])
+        shown = ", ".join(f"trial.{key} (they have {has.get(key, 'none')!s})" for key in keys[:3])
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        return f"the nearest ({title}) differ in {shown}{more}; set these, or take the config of {' or '.join(studies)}"
+        way_out = "set these, or begin from configs/ratio_digits.yaml or another that docs/surrogate.md names"
+        return f"the nearest ({title}) differ in {shown}{more}; {way_out}"
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:

@@ -25,14 +25,14 @@ from analysis.frames.cells import (
 from analysis.frames.evaluations import Key, all_by_key, disjoint, drawn_by_image, key
 from analysis.frames.trials import trials_of
 from analysis.tables.evaluations import attack_name
-from sweep.axes import nested
+from sweep.axes import leaf_keys, nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
 from sweep.storage import checkpoints
 from trainers.checkpoint import DamagedCheckpoint, kept_weights
 from trainers.config import DataConfig, TrialConfig, check_length
 from trainers.data.sets import load
-from trainers.errors import UserError, validated
+from trainers.errors import UserError, validated, written_out
 from trainers.fields import plural
 from trainers.files import checkpoint_path
 from trainers.ladder.rungs import CHECKS, AttackName, CheckName, LadderAttack, Strength, ladder_attack
@@ -326,7 +326,9 @@ def _images(name: str, config: TrialConfig, asked: Asked) -> int:
     try:
         data = load(config.data, "cpu")
     except UserError as error:
-        raise UserError(f"trial {name}: trial.{error}" if str(error).startswith("data.") else str(error)) from None
+        if not str(error).startswith("data."):
+            raise UserError(str(error)) from None
+        raise UserError(f"trial {name}: {written_out(str(error), leaf_keys(), lambda _: 'trial.')}") from None
     images = len(getattr(data, asked.split).labels)
     if images == 0:
         raise UserError(f"--split {asked.split}: trial {name} holds no images out; take --split test")

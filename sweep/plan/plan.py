@@ -304,14 +304,8 @@ def plan(
         longer=longer,
         started_from=elsewhere.finished,
         chosen=listed.lines,
-        others=_others(wanted, progress) if isinstance(search, FixedSearch) else (),
+        others=progress.beside({trial.id for trial in wanted.every}),
     )
-
-
-def _others(wanted: Wanted, progress: Progress) -> list[TrialProgress]:
-    """The trials of the records that are not wanted, and have begun."""
-    ids = {trial.id for trial in wanted.every}
-    return [trial for trial in progress.trials.values() if trial.id not in ids and trial.begun]
 
 
 def _wanted(search: Search, config: SweepConfig, marks: Mapping[str, str], share: Share | None) -> Wanted:

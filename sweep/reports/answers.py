@@ -240,7 +240,7 @@ def _refuse_both_studies(command: str, directory: Path | None, published: bool, 
 @click.command(
     epilog=examples(
         "sweep theory runs/demo                    # beside what was measured",
-        "sweep theory configs/demo.yaml --set trial.optimizer.momentum=0.5",
+        "sweep theory configs/demo.yaml --set trial.optimizer.k2=0.5",
     )
 )
 @click.argument("study", metavar="RUN|CONFIG", type=RUN, callback=refuse_starting)

@@ -82,11 +82,16 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
     shares = live_shares(directory)
     live = shares or is_live(directory)
     running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
+    others = progress.beside(progress.wanted)
     if where:
         running += f"; of {plural(progress.size, 'trial')} those that --where chooses"
-        progress = progress.among(trials_where(where, read_log(directory, replays=True)))
-    lines = filter(None, [asked_line(directory), *left_out_lines(progress.left_out())])
-    return [*([] if version is None else [replay_line(version)]), running, table(progress, live), *lines]
+        chosen = trials_where(where, read_log(directory, replays=True))
+        progress, others = progress.among(chosen), [trial for trial in others if trial.id in chosen]
+    lines = [asked_line(directory), *left_out_lines(progress.left_out())]
+    if others:
+        more = plural(len(others), "more trial")
+        lines.append(f"{more}, which the last launch did not want; results and claims count them too")
+    return [*([] if version is None else [replay_line(version)]), running, table(progress, live), *filter(None, lines)]
 
 
 def follow(look: Callable[[], Parts], screen: Console, wait: Callable[[float], None] = time.sleep) -> None:

@@ -121,12 +121,11 @@ def launch(
             budgeted = budget_hours is not None
             how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned, "by_seed": budgeted}
             wanted = plan(config, records, version, capacity=capacity, **how)
+            surfaces = [] if surrogate is None else refuse_outside(surrogate, config, wanted.search)
             where = None if serial or address is not None else this_machine()
             told = wanted if decides is None else replace(wanted, others=())  # it is a part of what was asked for
             say(console, "\n".join(told.lines(launched=True, serial=serial, room=where, budgeted=budgeted)))
-            for line in departures(config, directory):
-                say(console, line)
-            for line in [] if surrogate is None else refuse_outside(surrogate, config, wanted.search):
+            for line in (*departures(config, directory), *surfaces):
                 say(console, line)
             if not wanted.left:
                 return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE

@@ -16,7 +16,7 @@ from sweep.own_code import in_own_process, sources, with_code
 from sweep.search.points import corners
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import unseen as marks
-from trainers.errors import Absent, UserError, validated
+from trainers.errors import Absent, UserError, validated, written_out
 from trainers.identity import identity
 from trainers.own.reference import COMMON, PARTS, is_reference
 from trainers.own.source import Source
@@ -247,11 +247,15 @@ def _own_data_points(config: SweepConfig) -> list[Point]:
 
 
 def in_the_config(error: UserError, config: SweepConfig) -> UserError:
-    """The error with its key as the sweep's file has it: under space if it is an axis, else under trial."""
-    key = str(error).partition(":")[0]
+    """The error with its keys as the sweep's file has them: under space if one is an axis, else under trial."""
+
+    def front(key: str) -> str:
+        return "space." if key in config.space else "trial."
+
+    key, _, rest = str(error).partition(":")
     if key not in leaf_keys() and key.partition(".")[0] not in PARTS:
         return type(error)(str(error))
-    return type(error)(f"{'space' if key in config.space else 'trial'}.{error}")
+    return type(error)(f"{front(key)}{key}:{written_out(rest, leaf_keys(), front)}")
 
 
 def inputs(config: SweepConfig) -> dict[str, str]:

@@ -85,6 +85,7 @@ def slurm(
     from sweep.slurm.script import script
     from sweep.submitted import following
     from sweep.submitted import submit as keep
+    from trainers.errors import UserError
     from trainers.fields import plural
     from trainers.provenance import code_version
 
@@ -95,8 +96,13 @@ def slurm(
     for note in agreement(request, sweep):
         complain(note)
     planned = plan(sweep, earlier_records(directory), code_version())
+    if not planned.left:
+        raise UserError(
+            f"{directory}: no trial is left to run, of {planned.size} (sweep status {shlex.quote(str(directory))}); "
+            "ask for more of them, such as more seeds, or give another --out"
+        )
     shares = _shares(planned, request.array or 0)
-    if shares.count(0) and planned.left:
+    if shares.count(0):
         complain(f"--array {request.array}: {plural(shares.count(0), 'job')} of it will have no trial; ask for fewer")
     launch = following(config, overrides, directory) if follow_code else keep(sweep, directory)
     text = script(request, launch, directory, planned.left, ["sweep", *sys.argv[1:]], shares)

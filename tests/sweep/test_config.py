@@ -264,7 +264,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         (
             {"search": "tpe"},
             "search: must be a mapping of keys to values, got 'tpe'; its name must be a search, and tpe is a sampler "
-            "of one; set name: optuna, sampler: tpe",
+            "of one; set search.name: optuna, search.sampler: tpe",
         ),
         (
             {"search": "hyperopt"},
@@ -342,7 +342,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"stopping": 3}, "stopping: must be a mapping such as {name: asha}, or null for none, got 3"),
         (
             {"search": {"name": "tpe", "n_trials": 4}},
-            "search.name: must be a search, and tpe is a sampler of one; set name: optuna, sampler: tpe",
+            "search.name: must be a search, and tpe is a sampler of one; set search.name: optuna, search.sampler: tpe",
         ),
         ({"seeds": [0.5]}, "seeds.0: must be a whole number, got 0.5"),
         # numbers
@@ -528,7 +528,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"search": {"name": "random"}}, "search.n_trials: needed for random: how many points to draw"),
         (
             {"search": {"n_trials": 3}},
-            "search.n_trials: a grid runs every combination; leave it out, or set name: random",
+            "search.n_trials: a grid runs every combination; leave it out, or set search.name: random",
         ),
         (
             {"search": {"name": "bayes"}},
@@ -536,7 +536,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"search": {"name": "one_at_a_time", "n_trials": 3}},
-            "search.n_trials: one_at_a_time runs every listed value; leave it out, or set name: random",
+            "search.n_trials: one_at_a_time runs every listed value; leave it out, or set search.name: random",
         ),
         (
             {"search": {"name": "one_at_a_time"}, "space": {"batch_size": [16, 32]}},
@@ -590,8 +590,8 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"trial": {"data": {"validation_fraction": 0}}},
-            "trial.evaluation.splits: names val, but data.validation_fraction is 0; hold images out, "
-            "or set evaluation.splits: [train, test]",
+            "trial.evaluation.splits: names val, but trial.data.validation_fraction is 0; hold images out, "
+            "or set trial.evaluation.splits: [train, test]",
         ),
         (
             {"trial": {"optimizer": {"nesterov": True}}},
@@ -868,7 +868,7 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
         ),
         (
             "search.sampler=gp",
-            "search.sampler: is Optuna's, and name is grid; leave it out, or set name: optuna",
+            "search.sampler: is Optuna's, and name is grid; leave it out, or set search.name: optuna",
         ),
         ("seeds=[9223372036854775808]", "seeds.0: must be < 9223372036854775808, got 9223372036854775808"),
     ],

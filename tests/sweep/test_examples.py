@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from sweep.cli import main
 from trainers.record import read
 
+CONFIGS = Path(__file__).parents[2] / "configs"
+
 #: Columns of a narrow terminal, and how far an example is indented.
 TERMINAL, INDENT = 80, 4
 
@@ -21,6 +23,14 @@ PARENT = click.Context(main, terminal_width=TERMINAL, help_option_names=["-h", "
 
 #: Commands whose examples are run.
 READING = ("results", "images", "show", "compare", "status", "claims", "note", "rerun")
+
+#: Commands whose examples of a config of this project, or of none, are run, of `launch` those that train nothing; and
+#: what makes them short: no step is timed, and fewer trials are drawn.
+WITHOUT_A_RUN: dict[str, list[str]] = {
+    **{name: [] for name in ("theory", "ratio", "init", "register", "schema", "completion")},
+    "plan": ["--rate", "1"],
+    "launch": ["--set", "seeds=[0]"],
+}
 
 
 def commands(
@@ -89,3 +99,22 @@ def test_the_examples_that_read_a_run_work_on_one(
         if given[0] in READING and "--watch" not in given:  # which ends by Ctrl-C alone
             result = CliRunner().invoke(main, given)
             assert result.exit_code == 0, (line, result.output)
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_RUN)
+def test_the_examples_that_need_no_run_work(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = main.commands[name]
+    inner = command.commands.values() if isinstance(command, click.Group) else [command]
+    tried = 0
+    for number, line in enumerate(line for one in inner for line in examples(one)):
+        given = words(line)
+        if given[0] != name or "runs/" in line or (name == "launch" and "--surrogate" not in given):
+            continue
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "configs").symlink_to(CONFIGS)
+        monkeypatch.chdir(folder)
+        result = CliRunner().invoke(main, [*given, *WITHOUT_A_RUN[name]])
+        assert result.exit_code == 0, (line, result.output)
+        tried += 1
+    assert tried

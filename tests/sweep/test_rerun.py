@@ -71,8 +71,10 @@ def test_what_cannot_be_trained_anew_is_refused_in_one_line_and_stays(finished: 
     file.append("outcome", {**vars(OutcomeRecord(first, "pruned", "by asha", 1)), "time": 4e9})
     file.close()
     before = (finished / RECORDS_FILE).read_bytes()
+    anew = "sweep launch --resume-pruned trains such trials to their end\n"
     refused = {
-        (first,): "1 of the 1 trials were pruned",
+        (first,): f"1 of the 1 trials were pruned, such as {first}, and their rule would end them again; {anew}",
+        (first, second): f"again; leave them out with --where \"outcome != 'pruned'\"; {anew}",
         (): "rerun: needs --where or a TRIAL_ID",
         ("none",): "no trial begins with 'none'",
         ("--where", "sed == 0"): "--where: must be a column of the table, got 'sed'; did you mean 'seed'?",
@@ -81,6 +83,10 @@ def test_what_cannot_be_trained_anew_is_refused_in_one_line_and_stays(finished: 
         result = sweep("rerun", finished, *words)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert says in result.stderr
+    listed = sweep("rerun", finished, "--where", "outcome == 'pruned'", "--list")
+    assert (listed.exit_code, listed.stdout.splitlines()[-1]) == (0, "1 trial; nothing is changed")
+    assert listed.stderr.startswith("sweep: without --list these are refused: 1 of the 1 trials were pruned, ")
+    assert sweep("rerun", finished, second, "--where", "outcome != 'pruned'", "--list").stderr == ""
     for holder in ("sweep launch, process", EVALUATION):
         with RunLock(finished, holder):
             result = sweep("rerun", finished, second)

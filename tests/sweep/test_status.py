@@ -158,6 +158,19 @@ def test_a_run_without_records_is_waited_for_and_it_is_said(there: bool, tmp_pat
     assert status.standing(directory, wait=True)[0] == "no launch is running"
 
 
+def test_trials_of_earlier_launches_are_told_of_beside_those_of_the_last(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path)
+    append(file, "a1", 0, "sgd", 0.1, 32, 0)
+    append(file, "b2", 1, "deat", 0.1, 32, 0)
+    file.append("launch", {"time": 5.0, "size": 1, "wanted": ["a1"]})
+    more = "1 more trial, which the last launch did not want; results and claims count them too"
+    assert status.standing(tmp_path)[-1] == more
+    assert status.standing(tmp_path, ["optimizer.name == 'deat'"])[-1] == more
+    assert more not in status.standing(tmp_path, ["optimizer.name == 'sgd'"])
+    file.append("launch", {"time": 6.0, "size": 2, "wanted": ["a1", "b2"]})
+    assert more not in status.standing(tmp_path)
+
+
 def test_what_can_be_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.touch()

@@ -442,7 +442,7 @@ def test_an_error_says_where_and_what(where: str, values: Any, message: str) -> 
         ),
         (
             {"attack": {"tau_milestones": [3]}},
-            "attack.tau_milestones: tau grows then, and is none; got [3]; set tau: 0",
+            "attack.tau_milestones: tau grows then, and is none; got [3]; set attack.tau: 0",
         ),
         (
             {"attack": {"start": "clean", "start_scale": 2}},

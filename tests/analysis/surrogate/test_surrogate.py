@@ -170,7 +170,8 @@ def test_trials_of_another_setting_are_refused_with_the_nearest_that_is_known() 
         known()[1].of_trial(config(0.1, 32, 0, epochs=9))
     assert str(refused.value) == (
         "surrogate: has no data of such trials: the nearest (digits, small_cnn, pgd_at, sgd, 3 epochs constant) differ "
-        "in epochs (they have 3); set these, or take the config of known"
+        "in trial.epochs (they have 3); set these, or begin from configs/ratio_digits.yaml or another that "
+        "docs/surrogate.md names"
     )
 
 

@@ -453,7 +453,7 @@ def test_data_that_are_not_the_trial_s_are_refused(run: Path, evaluated: Evaluat
 
     rewrite(run, other_data)
     assert ": trial.data.fingerprint: the data in " in refused(run, evaluated)
-    assert refused(run, evaluated).endswith("point data.root at those, or leave data.fingerprint out")
+    assert refused(run, evaluated).endswith("point trial.data.root at those, or leave trial.data.fingerprint out")
 
 
 def test_a_trial_whose_config_this_code_does_not_know_is_refused(run: Path, evaluated: Evaluate) -> None:

@@ -73,8 +73,8 @@ def test_a_plan_says_what_is_taken_of_the_weights_and_what_is_drawn(
             ["trial.model.fine_tune=w.pt", "trial.model.name=preact_resnet18"],
             "sweep: trial.model.fine_tune: {folder}/w.pt: must hold the weights of preact_resnet18, and lacks 105 of "
             "its 107 tensors (stem.weight, blocks.0.bn1.weight, blocks.0.bn1.bias, ...), and holds 18 tensors that it "
-            "has not (conv1.weight, bn1.weight, bn1.bias, ...); set model.name to the network that was trained, or "
-            "give other weights\n",
+            "has not (conv1.weight, bn1.weight, bn1.bias, ...); set trial.model.name to the network that was trained, "
+            "or give other weights\n",
         ),
         (
             ["space.model.weights_fingerprint=[a]"],

@@ -259,6 +259,7 @@ def test_data_that_are_not_there_are_named(tiny: Configs, monkeypatch: pytest.Mo
     with pytest.raises(UserError) as caught:
         plan(config, [], "abc")
     assert str(caught.value).startswith(f"trial.data.root: cifar10 is not in {tmp_path}/none; put ")
+    assert str(caught.value).endswith("), or set trial.data.download: true")
 
 
 @pytest.mark.parametrize("command", [["plan"], ["launch", "--serial"]])
@@ -427,6 +428,20 @@ def test_other_values_of_an_axis_in_the_directory_are_told_of(tiny: Configs) -> 
     fewer = tiny(space={"optimizer.name": ["sgd"], "optimizer.lr": [0.1, 0.3]})
     text = "\n".join(plan(fewer, [*launch(trials), *(line for one in trials for line in run(one, 3))], "abc").lines())
     assert "the directory has 2 more trials, not of this config; they stay" in text
+
+
+@pytest.mark.parametrize("name", ["optuna", "random", "quasi_random"])
+def test_a_drawn_search_tells_of_the_trials_of_another_config_too(name: str, tiny: Configs) -> None:
+    drawn = {"space": {"optimizer.lr": {"loguniform": [0.01, 1]}}, "search": {"name": name, "n_trials": 3}}
+    trials = trials_of(tiny())  # of two learning rates and optimizers, SGD's in the space
+    records = [*launch(trials), *(line for one in trials for line in run(one, 3))]
+    told = "the directory has {} more trials, not of this config; they stay"
+    assert told.format(2 if name == "optuna" else 4) in "\n".join(plan(tiny(**drawn), records, "abc").lines())
+
+
+def test_a_searchs_own_trials_are_not_told_of_as_others(tiny: Configs) -> None:
+    assert not plan(optuna(tiny, 6), ran(optuna(tiny, 6), [], 4), "abc").others
+    assert len(plan(optuna(tiny, 3), ran(optuna(tiny, 6), [], 4), "abc").others) == 1
 
 
 def test_a_plan_shows_itself_in_one_line(tiny: Configs) -> None:

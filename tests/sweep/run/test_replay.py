@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -200,4 +201,15 @@ def test_what_the_surface_does_not_know_is_one_line_before_anything_is_written(
     result = launched(tmp_path / "run", *words)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith(f"sweep: {says}")
+    assert result.stdout == ""
     assert not (tmp_path / "run").exists()
+
+
+def test_the_config_that_a_refusal_names_can_be_replayed(tmp_path: Path) -> None:
+    refused = launched(tmp_path / "run", "--set", "trial.epochs=12").stderr
+    (named,) = re.findall(r"configs/\S+\.yaml", refused)
+    (page,) = re.findall(r"docs/\S+\.md", refused)
+    root = CONFIG.parents[1]
+    assert (root / page).exists()
+    words = ("--surrogate", "--set", "seeds=[0]")
+    assert sweep("launch", root / named, "--out", tmp_path / "run", *words).exit_code == 0

@@ -55,6 +55,19 @@ def test_jobs_of_an_array_that_will_have_no_trial_are_told(slurm: Callable[..., 
     assert re.search("an array of 40 jobs, with 0 to [1-4] of them each", done.stdout)
 
 
+@pytest.mark.parametrize("options", [(), ("--array", "40"), ("--submit",)])
+def test_no_job_is_asked_for_where_nothing_is_left_to_run(
+    options: tuple[str, ...], slurm: Callable[..., Result], finished: Path
+) -> None:
+    done = slurm(*options, "--time", "30", "--out", str(finished))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"sweep: {finished}: no trial is left to run, of 4 (sweep status {finished}); ask for more of them, such as "
+        "more seeds, or give another --out\n"
+    )
+    assert slurm("--time", "30", "--out", str(finished), seeds=[0, 1]).stdout
+
+
 def test_without_a_time_limit_its_line_is_there_to_be_filled_in(slurm: Callable[..., Result]) -> None:
     assert "\n##SBATCH --time=" in slurm().stdout
     assert "##SBATCH" not in slurm("--time", "1:00:00").stdout
