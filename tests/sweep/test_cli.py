@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +368,31 @@ def test_results_are_written_as_files(cli: Callable[..., Result], run: Path, tmp
     assert len(json.loads(cli("results", run, "--epochs", "--format", "json").stdout)) == 1
     assert cli("results", run, "--format", "parquet", "--output", "t.parquet").exit_code == 0
     assert (tmp_path / "t.parquet").read_bytes()[:4] == b"PAR1"
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("results", "{run}"), "new/t.csv"),
+        (("results", "{run}"), "t.txt"),
+        (("results", "{run}"), "t.parquet"),
+        (("images", "{run}"), "i.txt"),
+        (("proxy", "{run}"), "p.csv"),
+        (("ratio", "--published"), "r.md"),
+    ],
+)
+def test_of_a_written_file_stderr_has_the_path(
+    words: Sequence[str], path: str, cli: Callable[..., Result], run: Path
+) -> None:
+    done = cli(*(word.format(run=run) for word in words), "--output", path)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"{path}\n")
+
+
+def test_no_folder_is_made_above_a_file_s_own(cli: Callable[..., Result], run: Path) -> None:
+    assert said(cli("results", run, "--output", "mistyped/new/t.csv")) == (
+        "--output mistyped/new/t.csv: cannot be written: No such file or directory; give a path that can"
+    )
+    assert not Path("mistyped").exists()
 
 
 LR, SEED = 3.975001798549015e-09, 2**63 - 1
