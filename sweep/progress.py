@@ -301,6 +301,11 @@ class Progress(History[TrialProgress]):
         """Those of them that a stopping rule ended."""
         return [trial for trial in self.current() if trial.pruned]
 
+    def failed(self, live: Live) -> dict[str, str]:
+        """The reason of each of them that has failed and that no live launch is about to try again, by its id."""
+        current = (trial for trial in self.current() if trial.outcome == "failed")
+        return {trial.id: trial.reason for trial in current if trial.state(_is_run(trial.id, live)) == "failed"}
+
     def left_out(self) -> list[TrialProgress]:
         """Those of them that no launch runs again that is not asked to, though they have not finished."""
         return [*self.pruned(), *self.needing_more(), *self.cancelled()]

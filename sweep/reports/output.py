@@ -105,18 +105,23 @@ def console(output: Path | None = None) -> Console:
 
 
 def summary(log: Log, directory: Path) -> RenderableType:
-    """What the trials say, the best cells chosen by the sweep's own metric; of several objectives the front."""
+    """What the trials say, the best cells chosen by the sweep's own metric; of several objectives the front; and why
+    trials failed."""
     from rich.console import Group
     from rich.text import Text
 
     from analysis.claims import registration
     from analysis.claims.study import study_of
+    from analysis.frames.failed import failed_line
     from analysis.frames.pareto import objectives_of
     from analysis.frames.strata import grid_axes
     from analysis.tables import trials as tables
+    from sweep.storage.cache import shown
 
     study = study_of(log, registration.read(directory))
-    said = tables.summary(study, **metric_of(log))
+    failed = study.trials[study.trials["outcome"] == "failed"]
+    why = failed_line(dict(zip(failed["trial_id"], failed["reason"], strict=True)), shown(directory))
+    said = Group(tables.summary(study, **metric_of(log)), *map(Text, filter(None, [why])))
     if not (objectives := objectives_of(log)):
         return said
     from analysis.estimates.pareto import front
