@@ -53,6 +53,7 @@ class Fitted:
             share: whether what all rows share is said once; not in a table whose values change while one looks.
         """
         self.table, self._share = table, share
+        self._spare = getattr(table, "spare", ())  # of `analysis.tables.sheet.RowsTable`, whose module loads numpy
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What rich draws of it."""
@@ -60,7 +61,7 @@ class Fitted:
             yield self.table
             return
         columns, left_out = _columns(console, self.table), ""
-        shared, columns = _shared(columns) if self._share else ([], columns)
+        shared, columns = _shared(columns, self._spare) if self._share else ([], columns)
         yield from filter(None, [_line(console, self.table.title)])
         yield from map(Text, _packed(shared, options.max_width))
         table = _frameless(columns, options.max_width)
@@ -76,12 +77,11 @@ class Fitted:
             columns: that are left of the table's.
             width: of the screen.
         """
-        spare = getattr(self.table, "spare", ())  # of `analysis.tables.sheet.RowsTable`, whose module loads numpy
-        shown = [one for one in columns if one.name not in spare]
-        table = _frameless(shown, width) if spare else None
+        shown = [one for one in columns if one.name not in self._spare]
+        table = _frameless(shown, width) if self._spare else None
         if table is None:
             return None, ""
-        for name in spare:
+        for name in self._spare:
             more = [one for one in columns if one in shown or one.name == name]
             if (wider := _frameless(more, width)) is not None:
                 shown, table = more, wider
@@ -144,13 +144,16 @@ def _short(headers: Sequence[str]) -> list[str]:
     return [short if brief.count(short) == 1 else name for name, short in zip(headers, brief, strict=True)]
 
 
-def _shared(columns: Sequence[_Column]) -> tuple[list[str], list[_Column]]:
+def _shared(columns: Sequence[_Column], spare: Sequence[str]) -> tuple[list[str], list[_Column]]:
     """What is the same in all of several rows, in words, and the columns that are left.
 
-    The first always is, and so are estimates: a table is about them, and equal ones are so by chance.
+    The first always is, and so are the numbers that a table is about, of which equal ones are so by chance: estimates,
+    and where some columns may be left out the numbers of the others.
     """
     first, *others = columns
-    alike = [one for one in others if len(one.cells) > 1 and len(set(one.cells)) == 1 and "[" not in one.cells[0]]
+    alike = [one for one in others if len(one.cells) > 1 and len(set(one.cells)) == 1]
+    about = [one for one in alike if "[" in one.cells[0] or (spare and one.right and one.name not in spare)]
+    alike = [one for one in alike if one not in about or not one.cells[0]]
     said = [f"{one.header} {one.cells[0] or 'empty'}" for one in alike]
     words = ["in every row:", *(f"{text};" for text in said[:-1]), *said[-1:]] if said else []
     return words, [first, *(one for one in others if one not in alike)]

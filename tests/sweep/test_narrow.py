@@ -98,6 +98,14 @@ def test_equal_estimates_stay_in_the_table() -> None:
     assert text.count("0.25") == 6
 
 
+def test_equal_numbers_that_a_table_is_about_stay_in_it_and_equal_settings_do_not() -> None:
+    rows = [(name * 12, "completed", "0.1", "10.00") for name in "ab"]
+    names = ("trial_id", "outcome", "optimizer.lr", "last val robust")
+    text = shown(fitted(console_table(names, rows, right=names[2:], wraps=names, spare=["optimizer.lr"])), 40)
+    assert text.splitlines()[0].rstrip() == "in every row: outcome completed; lr 0.1"
+    assert text.count("10.00") == 2
+
+
 def ranked(rows: int) -> Table:
     """A table of three columns that have to be there, and of three that need not, of which the last tells least."""
     names = ("trial_id", "outcome", "robust", "note", "optimizer.lr", "seconds")
