@@ -348,6 +348,7 @@ def _command_line() -> str:
 def _print_summary(directory: Path, screen: Console) -> None:
     from analysis.frames.log import read_log, read_records
     from analysis.frames.replayed import replay_line, surrogate_of
+    from analysis.frames.trials import trials_of
     from sweep.progress import Progress
     from sweep.run.directory import live_shares
     from sweep.run.screen import counts_line, print_whole, say
@@ -363,8 +364,11 @@ def _print_summary(directory: Path, screen: Console) -> None:
         say(screen, f"{counts}; running: {plural(len(others), 'other share')}; how far they are: sweep status {run}")
         say(screen, f"results, also while they run: sweep results {run}")
         return
-    print_whole(screen, summary(read_log(directory), directory))
-    screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
+    log = read_log(directory)
+    print_whole(screen, summary(log, directory))
+    screen.print(f"results: sweep results {run}", highlight=False)
+    if (trials_of(log)["outcome"] == "completed").any():  # without one there is nothing to draw
+        screen.print(f"figures: sweep figures {run}", highlight=False)
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show, compare)

@@ -1,11 +1,12 @@
-"""Tables in the width there is: no line is wider, and no name or number is cut or left out."""
+"""Tables in the width there is: no line is wider, no name or number is cut, and what is left out is named."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -20,6 +21,8 @@ from trainers.visible import visible
 WIDEST = 1000
 #: A row of more lines reads worse than a paragraph.
 TALLEST = 3
+#: Of so many rows a paragraph each can still be compared, and nothing is left out.
+FEW = 4
 
 #: Digits of a cell that speaks for itself; fewer are a number, such as an epoch.
 _ID = 6
@@ -36,10 +39,10 @@ def width_is_set() -> bool:
 
 
 class Fitted:
-    """A table that is as it is where that fits, else without frame, else a paragraph a row.
+    """A table that is as it is where that fits, else without frame, else without some columns, else a paragraph a row.
 
     Without a frame a cell that has to goes on in the next line, headers are short, and what all rows share is said
-    once, above.
+    once, above. Columns are left out of more than a few rows alone, and only those of which another way is named.
     """
 
     def __init__(self, table: Table, *, share: bool = True) -> None:
@@ -50,18 +53,40 @@ class Fitted:
             share: whether what all rows share is said once; not in a table whose values change while one looks.
         """
         self.table, self._share = table, share
+        self._spare = getattr(table, "spare", ())  # of `analysis.tables.sheet.RowsTable`, whose module loads numpy
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What rich draws of it."""
         if Measurement.get(console, options.update(width=WIDEST), self.table).maximum <= options.max_width:
             yield self.table
             return
-        columns = _columns(console, self.table)
-        shared, columns = _shared(columns) if self._share else ([], columns)
+        columns, left_out = _columns(console, self.table), ""
+        shared, columns = _shared(columns, self._spare) if self._share else ([], columns)
         yield from filter(None, [_line(console, self.table.title)])
         yield from map(Text, _packed(shared, options.max_width))
-        yield _frameless(columns, options.max_width) or Text("\n").join(_paragraphs(columns, options.max_width))
-        yield from filter(None, [_line(console, self.table.caption)])
+        table = _frameless(columns, options.max_width)
+        if table is None and len(columns[0].cells) > FEW:
+            table, left_out = self._with_room(columns, options.max_width)
+        yield table or Text("\n").join(_paragraphs(columns, options.max_width))
+        yield from filter(None, [_line(console, self.table.caption), _line(console, left_out)])
+
+    def _with_room(self, columns: Sequence[_Column], width: int) -> tuple[Table | None, str]:
+        """The table of the columns that fit, the more telling before the others, and what is left out, in words.
+
+        Args:
+            columns: that are left of the table's.
+            width: of the screen.
+        """
+        shown = [one for one in columns if one.name not in self._spare]
+        table = _frameless(shown, width) if self._spare else None
+        if table is None:
+            return None, ""
+        for name in self._spare:
+            more = [one for one in columns if one in shown or one.name == name]
+            if (wider := _frameless(more, width)) is not None:
+                shown, table = more, wider
+        names = ", ".join(one.header for one in columns if one not in shown)
+        return table, f"left out for want of room: {names}; --columns, a wider terminal or --format csv shows them"
 
 
 def fitted(shown: RenderableType) -> RenderableType:
@@ -71,30 +96,41 @@ def fitted(shown: RenderableType) -> RenderableType:
     return Fitted(shown) if isinstance(shown, Table) else shown
 
 
-class _Column(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Column:
+    name: str
     header: str
+    """As it is shown."""
     cells: list[str]
     right: bool
 
-    @property
+    @cached_property
     def least(self) -> int:
         """Columns of the screen below which a word would be cut."""
         words = [*_PARTS.findall(self.header), *(word for cell in self.cells for word in _WORDS.findall(cell))]
         return max(map(cell_len, words), default=0)
 
-    @property
+    @cached_property
     def most(self) -> int:
         """That no cell breaks in; a header may."""
         return max([self.least, *map(cell_len, self.cells)])
 
+    @cached_property
+    def rooms(self) -> list[int]:
+        """For each height of a row the fewest columns of the screen in which no cell takes more lines."""
+        return [self._narrowest(lines) for lines in range(1, TALLEST + 1)]
+
+    def _narrowest(self, lines: int) -> int:
+        cells = set(self.cells)
+        rooms = range(self.least, self.most)
+        return next((r for r in rooms if all(_broken(c, r, _WORDS).count("\n") < lines for c in cells)), self.most)
+
 
 def _columns(console: Console, table: Table) -> list[_Column]:
-    columns = [
-        _Column(_plain(console, one.header), [_plain(console, cell) for cell in one.cells], one.justify == "right")
-        for one in table.columns
+    return [
+        _Column(str(one.header), name, [_plain(console, cell) for cell in one.cells], one.justify == "right")
+        for one, name in zip(table.columns, _short([_plain(console, one.header) for one in table.columns]), strict=True)
     ]
-    names = _short([one.header for one in columns])
-    return [one._replace(header=name) for one, name in zip(columns, names, strict=True)]
 
 
 def _short(headers: Sequence[str]) -> list[str]:
@@ -108,10 +144,16 @@ def _short(headers: Sequence[str]) -> list[str]:
     return [short if brief.count(short) == 1 else name for name, short in zip(headers, brief, strict=True)]
 
 
-def _shared(columns: Sequence[_Column]) -> tuple[list[str], list[_Column]]:
-    """What is the same in all of several rows, in words, and the columns that are left; the first always is."""
+def _shared(columns: Sequence[_Column], spare: Sequence[str]) -> tuple[list[str], list[_Column]]:
+    """What is the same in all of several rows, in words, and the columns that are left.
+
+    The first always is, and so are the numbers that a table is about, of which equal ones are so by chance: estimates,
+    and where some columns may be left out the numbers of the others.
+    """
     first, *others = columns
     alike = [one for one in others if len(one.cells) > 1 and len(set(one.cells)) == 1]
+    about = [one for one in alike if "[" in one.cells[0] or (spare and one.right and one.name not in spare)]
+    alike = [one for one in alike if one not in about or not one.cells[0]]
     said = [f"{one.header} {one.cells[0] or 'empty'}" for one in alike]
     words = ["in every row:", *(f"{text};" for text in said[:-1]), *said[-1:]] if said else []
     return words, [first, *(one for one in others if one not in alike)]
@@ -119,19 +161,11 @@ def _shared(columns: Sequence[_Column]) -> tuple[list[str], list[_Column]]:
 
 def _frameless(columns: Sequence[_Column], width: int) -> Table | None:
     """The table without a frame, if it fits in so many columns with rows of few lines."""
-    for lines in range(1, TALLEST + 1):
-        widths = [_narrowest(one, lines) for one in columns]
+    for widths in zip(*(one.rooms for one in columns), strict=True):
         for gap in (2, 1):
             if sum(widths) + gap * (len(columns) - 1) <= width:
                 return _drawn(columns, widths, gap)
     return None
-
-
-def _narrowest(column: _Column, lines: int) -> int:
-    """The fewest columns of the screen in which no cell takes more than so many lines."""
-    cells = set(column.cells)
-    rooms = range(column.least, column.most)
-    return next((r for r in rooms if all(_broken(c, r, _WORDS).count("\n") < lines for c in cells)), column.most)
 
 
 def _drawn(columns: Sequence[_Column], widths: Sequence[int], gap: int) -> Table:

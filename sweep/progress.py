@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from analysis.frames.history import History, TrialHistory
 from sweep.share import Share
 from trainers.fields import number_text, plural
-from trainers.record import METRICS, spent, written
+from trainers.record import METRICS, begins_anew, spent, written
 
 if TYPE_CHECKING:
     from analysis.frames.columns import Epochs, Lines
@@ -125,6 +125,8 @@ class TrialProgress(TrialHistory):
                 self.left_out = self.cancelled or self.pruned or (self.left_out and self.outcome == "out_of_memory")
                 if self.ended or self.outcome == "interrupted":  # which may have lost its epochs: `sweep rerun`
                     self.epoch, self.ended_place = record["epochs"], place
+                if begins_anew(record):
+                    self.last = {}
 
     def _count_seconds(self, epoch: int, seconds: float) -> None:
         """Adds an epoch's; of one that is trained anew the newest counts."""
@@ -256,7 +258,7 @@ class Progress(History[TrialProgress]):
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
             trial.seconds, trial.trained = trial.seconds + of_epochs, count
         self._count_newest(epochs)
-        newest = self.newest.last()
+        newest = epochs.after(self.newest, [trial.taken_back for trial in trials]).last()
         for number, last in zip(newest, epochs.rows(list(newest.values()), _LAST), strict=True):
             trials[number].last = {**last, "epoch": int(last["epoch"])}
         for number, row in lines.last().items():
@@ -308,6 +310,11 @@ class Progress(History[TrialProgress]):
     def pruned(self) -> list[TrialProgress]:
         """Those of them that a stopping rule ended."""
         return [trial for trial in self.current() if trial.pruned]
+
+    def failed(self, live: Live) -> dict[str, str]:
+        """The reason of each of them that has failed and that no live launch is about to try again, by its id."""
+        current = (trial for trial in self.current() if trial.outcome == "failed")
+        return {trial.id: trial.reason for trial in current if trial.state(_is_run(trial.id, live)) == "failed"}
 
     def left_out(self) -> list[TrialProgress]:
         """Those of them that no launch runs again that is not asked to, though they have not finished."""

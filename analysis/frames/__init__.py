@@ -13,6 +13,7 @@ recipes       what recipes add to a method's name, such as its activation or aug
 cells         trials that differ by their seed alone: groups, means, the best one by validation
 conditions    axes across which accuracies are not comparable
 budgets       which completed trials are pooled: of one number of epochs, measured alike
+failed        why trials failed, in a line
 pruned        trials that early stopping ended, and what is biased without them
 strata        which cells are compared with each other
 replayed      runs that were drawn from a response surface, which no reader takes for measured ones

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from analysis.frames.conditions import is_condition
+from analysis.frames.failed import failed_line
 from analysis.frames.names import UNITS, brief, scale
 from analysis.frames.pruned import PRUNED
 from analysis.frames.trials import SUPERSEDED, axes
@@ -76,7 +77,12 @@ def nothing_completed(trials: DataFrame, what_for: str) -> str:
             f"{'was' if len(rates) == 1 else 'were'} {' to '.join(rates)}"
         )
     said = f" ({', '.join(f'{n} {name}' for name, n in counts.items())})" if len(trials) else ""
+    failed = trials[trials["outcome"] == "failed"]
+    if why := failed_line(dict(zip(failed["trial_id"], failed["reason"], strict=True))):
+        said = said if len(counts) > 1 else ""
+        return f"{needs}, got 0 of {len(trials)}{said}: {why}; launch the sweep again once that is mended"
     how = " with --resume-pruned" if counts.get(PRUNED, 0) else ""
+    how += " with --again" if counts.get("cancelled", 0) else ""
     return f"{needs}, got 0 of {len(trials)}{said}; launch the sweep again{how}: it goes on where it stopped"
 
 

@@ -126,6 +126,11 @@ class Epochs:
         later = self.numbers("epoch")[lines.rows] > np.array([*numbers, 0])[lines.trials]
         return Lines(lines.rows[later], lines.trials[later])
 
+    def after(self, lines: Lines, places: Sequence[int]) -> Lines:
+        """Those lines that stand after the place of their trial, (trials,)."""
+        later = self.numbers(PLACE)[lines.rows] > np.array([*places, 0])[lines.trials]
+        return Lines(lines.rows[later], lines.trials[later])
+
     def rows(self, places: Sequence[int] | NDArray[np.intp], names: Sequence[str]) -> list[dict[str, Any]]:
         """Some columns of some rows; None: null."""
         table = self.table.select(names).take(pa.array(places, pa.int64()))

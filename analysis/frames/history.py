@@ -45,6 +45,8 @@ class TrialHistory:
     """The shorter trial from whose end it went on; None: none."""
     handed_on: int = 0
     """Its first so many epochs are that one's, with the seconds that were measured there."""
+    anew: int = field(default=-1, compare=False)
+    """Where in the log it stands that it begins again at its first epoch, as by `sweep rerun`; -1: nowhere."""
     finished: bool = False
     """Whether it has its numbers, every epoch's, and will not run again."""
 
@@ -68,7 +70,7 @@ class TrialHistory:
             case "outcome":
                 self.end = record
                 if begins_anew(record):
-                    self.from_trial, self.handed_on = None, 0
+                    self.from_trial, self.handed_on, self.anew = None, 0, place
             case "resume" if record.get("from_trial") or record["epoch"] < self.handed_on:
                 self.from_trial, self.handed_on = record.get("from_trial"), record["epoch"]
         self.finished = finished(self.end, self.seen)
@@ -77,6 +79,11 @@ class TrialHistory:
         """A launch trains it to its end, though a stopping rule had ended it."""
         if self.outcome == "pruned":
             self.end = {}
+
+    @property
+    def taken_back(self) -> int:
+        """Up to where in the log its epochs count no longer, until it has its numbers once more; -1: all count."""
+        return -1 if self.finished else self.anew
 
     def is_handed_on(self, record: Mapping[str, Any]) -> bool:
         """Whether an epoch, or what was measured at its end, was trained by the shorter trial."""

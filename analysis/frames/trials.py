@@ -33,7 +33,8 @@ _PROVENANCE = ("host", "device", "code_version")
 def load_trials(directory: str | Path) -> DataFrame:
     """One row a trial, in the order planned.
 
-    The last line of an epoch counts; of a finished trial no epoch beyond its outcome's counts. A trial without
+    The last line of an epoch counts; of a finished trial no epoch beyond its outcome's counts, and of one that is to
+    be trained anew (`sweep rerun`) none from before, until it has its numbers again. A trial without
     outcome is `unfinished`: began, and its launch was killed or still runs; or `never_started`, which is left
     out if the last launch no longer wants it. One that ended and lacks an epoch's record is `unfinished` too
     (`trainers.record.finished`).
@@ -211,11 +212,12 @@ def _kept_frames(shelf: Shelf, epochs: Epochs) -> tuple[DataFrame, Counted] | No
 
 
 def _counted(history: History[TrialHistory], log: Log, trials: Sequence[TrialHistory]) -> Counted:
-    """The last line of each epoch; of a trial that ended of none beyond its outcome's."""
+    """The last line of each epoch; of a trial that ended of none beyond its outcome's, of one that is trained anew of
+    none before."""
     place = {trial.id: number for number, trial in enumerate(trials)}
     order = np.array([place.get(name, -1) for name in history.trials], dtype=np.intp)
     until = np.array([*(trial.end["epochs"] if trial.ended else np.inf for trial in trials), np.nan], dtype=np.float64)
-    newest = history.newest
+    newest = log.epochs.after(history.newest, [trial.taken_back for trial in history.trials.values()])
     of_trial = order[newest.trials]
     counts = log.epochs.numbers("epoch")[newest.rows] <= until[of_trial]
     rows, of_trial = newest.rows[counts], of_trial[counts]

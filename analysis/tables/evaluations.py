@@ -42,6 +42,7 @@ def evaluations_table(frame: DataFrame) -> Table:
         right=set(header) - {"trial id", "preset", "attack", *varied},
         wraps=set(header) - {"right"},
         folds=True,
+        spare=["radius", *varied, *point, *curve, "n", *numbers.index[numbers], "seconds"],
     )
 
 

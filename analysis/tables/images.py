@@ -135,6 +135,9 @@ def notes(
     elif view == "agreement" and agreement_rows(frame, classes).empty:
         what = "no network was attacked by both PGD and AutoAttack at one radius"
         lines.append(f"{what}; {command} --attack pgd --attack autoattack does that")
+    trained = frame["trial_id"][frame["source"] == TRAINING]
+    if view in ("worst", "by_class") and trained.isin(frame["trial_id"][frame["source"] == EVALUATION]).any():
+        lines.append("of trials that were evaluated, what training measured is left out; --format csv has it")
     if lacking := len(evaluations) - int((frame["source"] == EVALUATION).sum()):
         what = f"older code recorded {plural(lacking, 'evaluation')} without each image's result"
         lines.append(f"{what}; {command} with the same options and --bits runs what lacks it again")
@@ -185,6 +188,7 @@ def _table(rows: DataFrame, columns: Sequence[str], caption: str) -> Table:
         right=set(header) - {"trial id", "attack", "worst", "class", *varied},
         wraps=set(header) - {"accuracy", "right", "agree"},
         folds=True,
+        spare=[*varied, *(name for name in reversed(columns) if name not in ("class", "right"))],
     )
 
 

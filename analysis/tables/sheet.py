@@ -30,6 +30,13 @@ class Bold(str):
     """A cell that stands out."""
 
 
+class RowsTable(Table):
+    """A table of which a terminal that is too narrow may leave columns out, for `--columns` shows any of them."""
+
+    spare: Sequence[str] = ()
+    """Names of these columns, the most telling first."""
+
+
 class Sheet(NamedTuple):
     """A table with its caption and notes, ready to be printed."""
 
@@ -62,6 +69,7 @@ def console_table(
     wraps: Collection[str] = (),
     folds: bool = False,
     box: Box | None = HEAVY_HEAD,
+    spare: Sequence[str] = (),
 ) -> Table:
     """A table for the terminal; no cell is read as markup.
 
@@ -74,8 +82,10 @@ def console_table(
         wraps: columns that may be broken into lines where there is no room.
         folds: whether their text is then cut anywhere, and not between words.
         box: how it is ruled; none: not at all.
+        spare: columns that may be left out where there is no room, the most telling first; none: no column may.
     """
-    table = Table(title=title, caption=caption, box=box)
+    table = RowsTable(title=title, caption=caption, box=box)
+    table.spare = spare
     for name in header:
         table.add_column(
             name,

@@ -82,7 +82,15 @@ def trials_table(frame: DataFrame) -> Table:
     ]
     caption = "accuracies in %, last: at the last epoch, best: at the best one by validation"
     right = set(header) - {"trial_id", "outcome", *preset, *written}
-    return console_table(header, zip(*columns, strict=True), caption=caption, right=right, wraps=header, folds=True)
+    rows, spare = zip(*columns, strict=True), [name for name in _spare(preset, varied, written) if name in header]
+    return console_table(header, rows, caption=caption, right=right, wraps=header, folds=True, spare=spare)
+
+
+def _spare(preset: Sequence[str], varied: Sequence[str], written: Sequence[str]) -> list[str]:
+    """The columns that a narrow terminal may leave out, the most telling first: not whose row it is, how that ended and
+    how robust it is."""
+    best, *_, clean = (name.replace("_", " ") for name in SHOWN)
+    return [*varied, "seed", clean, *written[::-1], *preset, best, "epochs", "seconds", _TITLES["memory_bytes"]]
 
 
 def epochs_table(frame: DataFrame) -> Table:

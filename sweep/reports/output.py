@@ -41,7 +41,7 @@ def chosen_format(form: str | None, output: Path | None, formats: Sequence[str])
 
 
 def write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
-    """Writes a frame as csv, json or parquet to a file, or to stdout."""
+    """Writes a frame as csv, json or parquet to a file, of which stderr has the path, or to stdout."""
     from analysis.tables.export import csv_text, json_text, write_parquet
     from trainers.errors import UserError
 
@@ -49,12 +49,13 @@ def write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
         if output is None:
             raise UserError("--output: parquet is binary and is not written to a terminal; give a file")
         write_parquet(rows, opened(output))
+        echo(output, err=True)
         return
     write_text(csv_text(rows) if form == "csv" else json_text(rows), output, exact=form == "csv")
 
 
 def write_text(text: str, output: Path | None, *, exact: bool = False) -> None:
-    """Writes a text to a file, or to stdout.
+    """Writes a text to a file, of which stderr has the path, or to stdout.
 
     Args:
         text: for a person, to whom it is made visible.
@@ -66,6 +67,7 @@ def write_text(text: str, output: Path | None, *, exact: bool = False) -> None:
     text = text if exact else visible(text)
     if output is not None:
         opened(output).write_text(text, encoding="utf-8")
+        echo(output, err=True)
     elif sys.stdout.isatty():
         echo(text, nl=False)
     else:
@@ -73,7 +75,7 @@ def write_text(text: str, output: Path | None, *, exact: bool = False) -> None:
 
 
 def opened(output: Path) -> Path:
-    """The path, if it can be written.
+    """The path, if it can be written; its folder is made, and none above that, whose name may be a slip.
 
     Raises:
         UserError: it cannot.
@@ -81,7 +83,7 @@ def opened(output: Path) -> Path:
     from trainers.errors import UserError
 
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        output.parent.mkdir(exist_ok=True)
         os.close(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666))  # of a pipe, no wait
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written: {error.strerror}; give a path that can") from None
@@ -89,27 +91,37 @@ def opened(output: Path) -> Path:
 
 
 def console(output: Path | None = None) -> Console:
-    """A console bound to today's stdout, or to a file; wide where nobody sets its width: in a pipe, COLUMNS does."""
+    """A console bound to today's stdout, or to a file, of which stderr has the path.
+
+    It is wide where nobody sets its width: in a pipe, COLUMNS does.
+    """
     from sweep.narrow import width_is_set
     from sweep.plain_console import PlainConsole
 
     file = sys.stdout if output is None else opened(output).open("w", encoding="utf-8")
+    if output is not None:
+        echo(output, err=True)
     return PlainConsole(file, None if file.isatty() or (output is None and width_is_set()) else 200)
 
 
 def summary(log: Log, directory: Path) -> RenderableType:
-    """What the trials say, the best cells chosen by the sweep's own metric; of several objectives the front."""
+    """What the trials say, the best cells chosen by the sweep's own metric; of several objectives the front; and why
+    trials failed."""
     from rich.console import Group
     from rich.text import Text
 
     from analysis.claims import registration
     from analysis.claims.study import study_of
+    from analysis.frames.failed import failed_line
     from analysis.frames.pareto import objectives_of
     from analysis.frames.strata import grid_axes
     from analysis.tables import trials as tables
+    from sweep.storage.cache import shown
 
     study = study_of(log, registration.read(directory))
-    said = tables.summary(study, **metric_of(log))
+    failed = study.trials[study.trials["outcome"] == "failed"]
+    why = failed_line(dict(zip(failed["trial_id"], failed["reason"], strict=True)), shown(directory))
+    said = Group(tables.summary(study, **metric_of(log)), *map(Text, filter(None, [why])))
     if not (objectives := objectives_of(log)):
         return said
     from analysis.estimates.pareto import front

@@ -57,6 +57,7 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
     Raises:
         UserError: it is no run, or an expression is none.
     """
+    from analysis.frames.failed import failed_line
     from analysis.frames.log import read_log, read_records
     from analysis.frames.replayed import replay_line, surrogate_of
     from sweep.progress import Progress, left_out_lines
@@ -65,6 +66,7 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
     from sweep.run.requests import asked_line
     from sweep.run.screen import table
     from sweep.storage.asked import brought
+    from sweep.storage.cache import shown
     from trainers.fields import plural
     from trainers.record import has_records
     from trainers.record.linked import REGISTRATION_FILE
@@ -87,7 +89,8 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
         running += f"; of {plural(progress.size, 'trial')} those that --where chooses"
         chosen = trials_where(where, read_log(directory, replays=True))
         progress, others = progress.among(chosen), [trial for trial in others if trial.id in chosen]
-    lines = [asked_line(directory), *left_out_lines(progress.left_out())]
+    why = failed_line(progress.failed(live), shown(directory))
+    lines = [asked_line(directory), why, *left_out_lines(progress.left_out())]
     if others:
         more = plural(len(others), "more trial")
         lines.append(f"{more}, which the last launch did not want; results and claims count them too")

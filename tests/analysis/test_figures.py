@@ -96,6 +96,17 @@ def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tm
             "needs a completed trial to draw, got 0 of 2 (1 diverged, 1 interrupted); launch the sweep again: it goes "
             "on where it stopped",
         ),
+        (
+            "cancelled",
+            "needs a completed trial to draw, got 0 of 2 (1 diverged, 1 cancelled); launch the sweep again with "
+            "--again: it goes on where it stopped",
+        ),
+        (
+            "failed",
+            "needs a completed trial to draw, got 0 of 2 (1 diverged, 1 failed): 1 trial failed: train_robust_loss is "
+            "nan in epoch 1; sweep show DIR b says more, and where its log is; launch the sweep again once that is "
+            "mended",
+        ),
     ],
 )
 def test_no_completed_trial_says_what_is_the_matter_and_the_way_out(run, tmp_path, outcome, message):

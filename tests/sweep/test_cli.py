@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import re
@@ -10,16 +11,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 import sweep
-from sweep.cli import main
+from sweep.cli import _print_summary, main
 from trainers.record import EpochRecord, OutcomeRecord, RecordFile, has_records
 
 PROGRAM = [sys.executable, "-c", "from sweep.cli import main; main()"]
@@ -330,6 +332,39 @@ def test_status_tells_what_the_records_tell(cli: Callable[..., Result], run: Pat
     assert answer.stdout.splitlines() == ["no launch is running", "2 trials: 1 completed, 1 interrupted"]
 
 
+WHY = "2 trials failed: OSError: no disk; sweep show {run} aaaa says more, and where its log is"
+
+
+@pytest.fixture
+def failed(run: Path) -> Path:
+    """The run, both of whose trials have failed."""
+    file = RecordFile(run)
+    for name in ("aaaa", "abbb"):
+        file.append("outcome", OutcomeRecord(name, "failed", f"OSError: no disk (logs/{name}.log)", 0))
+    file.close()
+    return run
+
+
+@pytest.mark.parametrize("command", ["status", "results"])
+def test_why_trials_failed_is_said_in_a_line(command: str, cli: Callable[..., Result], failed: Path) -> None:
+    assert WHY.format(run=failed) in cli(command, failed).stdout.splitlines()
+
+
+def test_a_launch_ends_with_why_its_trials_failed_and_offers_no_figures_of_none(failed: Path) -> None:
+    text = io.StringIO()
+    _print_summary(failed, Console(file=text, width=300))
+    assert text.getvalue().splitlines()[-2:] == [WHY.format(run=failed), f"results: sweep results {failed}"]
+
+
+@pytest.mark.parametrize("command", ["figures", "importance"])
+def test_what_needs_a_completed_trial_says_why_there_is_none(
+    command: str, cli: Callable[..., Result], failed: Path
+) -> None:
+    message = said(cli(command, failed))
+    assert "got 0 of 2: " + WHY.format(run="DIR") in message
+    assert message.endswith("; launch the sweep again once that is mended")
+
+
 def test_status_of_a_live_run_shows_the_running_trials(cli: Callable[..., Result], run: Path) -> None:
     from sweep.run.directory import RunLock
 
@@ -374,6 +409,31 @@ def test_results_are_written_as_files(cli: Callable[..., Result], run: Path, tmp
     assert len(json.loads(cli("results", run, "--epochs", "--format", "json").stdout)) == 1
     assert cli("results", run, "--format", "parquet", "--output", "t.parquet").exit_code == 0
     assert (tmp_path / "t.parquet").read_bytes()[:4] == b"PAR1"
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("results", "{run}"), "new/t.csv"),
+        (("results", "{run}"), "t.txt"),
+        (("results", "{run}"), "t.parquet"),
+        (("images", "{run}"), "i.txt"),
+        (("proxy", "{run}"), "p.csv"),
+        (("ratio", "--published"), "r.md"),
+    ],
+)
+def test_of_a_written_file_stderr_has_the_path(
+    words: Sequence[str], path: str, cli: Callable[..., Result], run: Path
+) -> None:
+    done = cli(*(word.format(run=run) for word in words), "--output", path)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"{path}\n")
+
+
+def test_no_folder_is_made_above_a_file_s_own(cli: Callable[..., Result], run: Path) -> None:
+    assert said(cli("results", run, "--output", "mistyped/new/t.csv")) == (
+        "--output mistyped/new/t.csv: cannot be written: No such file or directory; give a path that can"
+    )
+    assert not Path("mistyped").exists()
 
 
 LR, SEED = 3.975001798549015e-09, 2**63 - 1

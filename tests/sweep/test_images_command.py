@@ -99,6 +99,16 @@ def test_each_evaluation_has_its_worst_class_and_each_pair_its_agreement(write: 
     ]
 
 
+def test_that_training_s_own_rows_of_an_evaluated_trial_are_left_out_is_said(write: Callable[..., Path]) -> None:
+    run = write(chunk("pgd", PGD, classes=CLASSES))
+    line = "of trials that were evaluated, what training measured is left out; --format csv has it"
+    for words in ((), ("--by-class",)):
+        assert line in images(run, *words).stdout.splitlines()
+    assert line not in images(run, "bbbb").stdout
+    rows = json.loads(images(run, "aaaa", "--format", "json").stdout)
+    assert {row["source"] for row in rows} == {"evaluation", "training"}
+
+
 def test_one_trial_is_shown_whether_it_was_attacked_or_only_trained(write: Callable[..., Path]) -> None:
     run = write(chunk("pgd", PGD, classes=CLASSES))
     for beginning, other in (("a", "bbbb"), ("b", "aaaa")):

@@ -1,15 +1,19 @@
-"""Tables at any width: no line is wider, nothing is cut and nothing is left out."""
+"""Tables at any width: no line is wider, nothing is cut, and what is left out is named."""
 
 from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from analysis.tables.sheet import console_table
+from sweep.cli import main
 from sweep.narrow import fitted
 
 NUMBER = re.compile(r"[-+]?\d[\d.e/+-]*\*?")
@@ -90,6 +94,62 @@ def test_a_table_that_does_not_says_once_what_all_rows_share_and_breaks_before_i
         "all              optimizer.lr    -0.312          -0.412          -0.512",
         "                                 [-0.38, -0.3]   [-0.48, -0.3]   [-0.58, -0.3]",
     ]
+
+
+def test_equal_estimates_stay_in_the_table() -> None:
+    table = Table("method", "x", "pearson", "spearman", "n", title="correlation of last_test_robust")
+    for x in ("optimizer.lr", "batch_size", "lr_batch_ratio"):
+        table.add_row("PGD-AT", x, *(Text("0.25 [no interval]"),) * 2, "4")
+    text = shown(fitted(table), 48)
+    assert "in every row: method" not in text
+    assert text.splitlines()[1] == "in every row: n 4"
+    assert text.count("0.25") == 6
+
+
+def test_equal_numbers_that_a_table_is_about_stay_in_it_and_equal_settings_do_not() -> None:
+    rows = [(name * 12, "completed", "0.1", "10.00") for name in "ab"]
+    names = ("trial_id", "outcome", "optimizer.lr", "last val robust")
+    text = shown(fitted(console_table(names, rows, right=names[2:], wraps=names, spare=["optimizer.lr"])), 40)
+    assert text.splitlines()[0].rstrip() == "in every row: outcome completed; lr 0.1"
+    assert text.count("10.00") == 2
+
+
+def ranked(rows: int) -> Table:
+    """A table of three columns that have to be there, and of three that need not, of which the last tells least."""
+    names = ("trial_id", "outcome", "robust", "note", "optimizer.lr", "seconds")
+    cells = [
+        (f"{n:012x}", "completed" if n else "failed", f"{n}.00", f"{n:030}", str(n / 8), str(n)) for n in range(rows)
+    ]
+    return console_table(names, cells, wraps=names, spare=["note", "optimizer.lr", "seconds"])
+
+
+def test_of_many_rows_the_columns_that_fit_are_a_table_the_more_telling_first() -> None:
+    text = shown(fitted(ranked(12)), 50)
+    head, rule, *rows = [line.rstrip() for line in text.splitlines()]
+    assert head.split() == ["trial_id", "outcome", "robust", "lr", "seconds"]
+    assert set(rule) == {"─"}
+    assert rows[1].split() == ["000000000001", "completed", "1.00", "0.125", "1"]
+    assert " ".join(rows[12:]) == (
+        "left out for want of room: note; --columns, a wider terminal or --format csv shows them"
+    )
+    narrower = shown(fitted(ranked(12)), 36)
+    assert "left out for want of room: note, seconds;" in " ".join(narrower.split())
+
+
+def test_of_few_rows_nothing_is_left_out() -> None:
+    assert shown(fitted(ranked(3)), 50).startswith("000000000000: outcome failed;")
+    assert "left out" not in shown(fitted(ranked(3)), 50)
+
+
+@pytest.mark.parametrize("words", [["results"], ["images"]])
+def test_a_run_of_many_trials_is_a_table_in_80_columns(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run = Path(__file__).parents[2] / "benchmarks" / "study" / "small"
+    said = CliRunner().invoke(main, [*words, str(run), "--where", "batch_size == 64"]).stdout
+    assert re.search(r"^─+$", said, re.MULTILINE)
+    assert not re.search(r"^\w{12}:", said, re.MULTILINE)
+    assert max(map(len, said.splitlines())) <= 80
+    assert ("left out for want of room: " in said) == (words == ["results"])
 
 
 def test_headers_go_on_in_the_next_line_and_lose_the_part_that_needs_no_saying() -> None:

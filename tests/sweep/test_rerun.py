@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
 from analysis.frames.evaluations import load_evaluations
-from analysis.frames.trials import load_trials
+from analysis.frames.log import Log
+from analysis.frames.trials import load_epochs, load_trials
 from sweep.cli import main
 from sweep.plan.plan import earlier_records, plan
+from sweep.progress import Progress
 from sweep.run.directory import EVALUATION, RunLock
 from trainers.files import checkpoint_path
 from trainers.provenance import code_version
-from trainers.record import RECORDS_FILE, EvaluationRecord, OutcomeRecord, RecordFile, read
+from trainers.record import RECORDS_FILE, EpochRecord, EvaluationRecord, OutcomeRecord, RecordFile, read
 
 
 def sweep(*words: str | Path) -> Result:
@@ -50,6 +54,30 @@ def test_chosen_trials_are_trained_anew_from_their_first_epoch_and_come_to_the_s
     epochs = Counter(one["trial_id"] for one in read(finished) if one["record"] == "epoch")
     assert {epochs[name] for name in deat} == {6}
     assert "nothing left to run" in launch(tiny(), finished, serial=True)[1]
+
+
+def test_what_was_measured_before_stands_nowhere_until_it_is_measured_again(finished: Path) -> None:
+    first = trials_of(finished)[0]
+    sweep("rerun", finished, first)
+
+    def shown() -> tuple[Any, ...]:
+        row, epochs = load_trials(finished).set_index("trial_id").loc[first], load_epochs(finished)
+        known = [Progress.of(made).trials[first].last for made in (log, Log.of(log))]
+        assert known[0] == known[1]
+        return row["epochs"], row["last_val_robust"], sum(epochs["trial_id"] == first), known[0].get("epoch")
+
+    log = list(read(finished))
+    count, robust, rows, last = shown()
+    assert (count, rows, last) == (0, 0, None)
+    assert pd.isna(robust)
+    before = next(one for one in log if one["record"] == "epoch" and one["trial_id"] == first and one["epoch"] == 1)
+    start = next(one for one in log if one["record"] == "start" and one["trial_id"] == first)
+    file = RecordFile(finished)
+    file.append("start", {**start, "time": 4e9})
+    file.append("epoch", EpochRecord(first, 1, before["lr"], val_robust=0.125, seconds=1.0))
+    file.close()
+    log = list(read(finished))
+    assert shown() == (1, 0.125, 1, 1)
 
 
 def test_a_list_changes_nothing(finished: Path) -> None:
