@@ -152,7 +152,7 @@ def _shared(columns: Sequence[_Column], spare: Sequence[str]) -> tuple[list[str]
     """
     first, *others = columns
     alike = [one for one in others if len(one.cells) > 1 and len(set(one.cells)) == 1]
-    about = [one for one in alike if "[" in one.cells[0] or (spare and one.right and one.name not in spare)]
+    about = [one for one in alike if " [" in one.cells[0] or (spare and one.right and one.name not in spare)]
     alike = [one for one in alike if one not in about or not one.cells[0]]
     said = [f"{one.header} {one.cells[0] or 'empty'}" for one in alike]
     words = ["in every row:", *(f"{text};" for text in said[:-1]), *said[-1:]] if said else []

@@ -67,7 +67,8 @@ class TrialProgress(TrialHistory):
 
     @property
     def whole_seconds(self) -> float:
-        """What the trial took, without what was trained twice: `seconds` of `analysis.frames.trials`."""
+        """What the trial took, without what was trained twice; once it has its numbers, `seconds` of
+        `analysis.frames.trials`."""
         return self.counted_seconds + sum(self.measured.values())
 
     @property
@@ -258,7 +259,7 @@ class Progress(History[TrialProgress]):
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
             trial.seconds, trial.trained = trial.seconds + of_epochs, count
         self._count_newest(epochs)
-        newest = epochs.after(self.newest, [trial.taken_back for trial in trials]).last()
+        newest = epochs.after(self.newest, [trial.anew for trial in trials]).last()
         for number, last in zip(newest, epochs.rows(list(newest.values()), _LAST), strict=True):
             trials[number].last = {**last, "epoch": int(last["epoch"])}
         for number, row in lines.last().items():

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -98,7 +99,7 @@ def _same_for_all() -> dict[str, object]:
 @functools.lru_cache(maxsize=256)
 @_threads(1)  # for two images more of them are slower
 def _work(config: TrialConfig, shape: Shape) -> Work:
-    network = _network(config.model, shape)
+    network = deepcopy(_network(config.model, shape))  # a step that is computed changes it
     images, labels = _batch(shape, _FEW, next(network.parameters()).device)
     forward = _flops(lambda: network.eval()(images)) / _FEW
     outer = 2 if objectives.build(config.objective, shape.classes).passes_clean else 1
@@ -277,7 +278,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if (formula := flop_registry.get(func.overloadpacket)) is not None:
+        if (formula := flop_registry.get(getattr(func, "overloadpacket", None))) is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=result)
         return result
 
@@ -338,7 +339,8 @@ def _kept(network: nn.Module, forward: Callable[[], Tensor]) -> int:
 
 
 def _batch(shape: Shape, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    images = torch.rand(size, shape.channels, shape.height, shape.width, device=device)
+    size_of_all = (size, shape.channels, shape.height, shape.width)
+    images = torch.rand(size_of_all, device=device, generator=None if device.type == "meta" else generator(device, 0))
     return images, torch.zeros(size, dtype=torch.long, device=device)
 
 

@@ -117,7 +117,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     "did you mean 'optimizer.lr'?"
     """
     names = list(known)
-    if ends := [name for name in names if name.endswith(f".{word}")]:  # as tables head their columns
+    ends = [name for name in names if name.endswith(f".{word}")]  # as tables head their columns
+    if 0 < len(ends) <= 3:
         return f"did you mean {' or '.join(map(repr, ends))}?"
     if near := difflib.get_close_matches(word, names, n=1):
         return f"did you mean {near[0]!r}?"

@@ -53,7 +53,7 @@ def host() -> str:
 def commit() -> tuple[str | None, bool | None]:
     """The commit that this code is at, and whether tracked files have changes; of submitted code, as it was then.
 
-    Of files that git does not track, such as a user's configs, the code imports none.
+    Files that git does not track, such as a user's configs, are no changes.
 
     Both are None where this code is not part of a git checkout: installed into somebody else's repository it is not
     tracked there, and that repository's commit would say nothing of it.

@@ -81,9 +81,10 @@ def nothing_completed(trials: DataFrame, what_for: str) -> str:
     if why := failed_line(dict(zip(failed["trial_id"], failed["reason"], strict=True))):
         said = said if len(counts) > 1 else ""
         return f"{needs}, got 0 of {len(trials)}{said}: {why}; launch the sweep again once that is mended"
-    how = " with --resume-pruned" if counts.get(PRUNED, 0) else ""
-    how += " with --again" if counts.get("cancelled", 0) else ""
-    return f"{needs}, got 0 of {len(trials)}{said}; launch the sweep again{how}: it goes on where it stopped"
+    options = {"--resume-pruned": PRUNED, "--again": "cancelled"}
+    how = " and ".join(option for option, outcome in options.items() if counts.get(outcome, 0))
+    again = f"launch the sweep again{f' with {how}' if how else ''}: it goes on where it stopped"
+    return f"{needs}, got 0 of {len(trials)}{said}; {again}"
 
 
 def varying(frame: DataFrame) -> list[str]:

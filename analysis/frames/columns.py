@@ -292,9 +292,9 @@ def _by_columns(text: bytes, starts: NDArray[np.intp], ends: NDArray[np.intp], p
         # What is said of each image; and so much that what is not known in it may be more than Python's parser reads.
         looked_at = of_epochs[epochs[RIGHT].is_valid().to_numpy() | (lengths > _LONG_LINE)].tolist()
         rights = _rights(zip(looked_at, records(looked_at), strict=True))
+        table = epochs.append_column(PLACE, pa.array(of_epochs, pa.int64())).select(_SCHEMA.names).cast(_SCHEMA)
     except (UserError, ValueError, pa.ArrowException):
         return None
-    table = epochs.append_column(PLACE, pa.array(of_epochs, pa.int64())).select(_SCHEMA.names).cast(_SCHEMA)
     return Log(others, places, Epochs(table, rights))
 
 

@@ -21,7 +21,7 @@ from analysis.frames.log import read_log
 from analysis.frames.trials import trials_of
 from analysis.theory import deat, pac_bayes
 from analysis.theory.predictions import Rule
-from trainers.record import FINISHED, DynamicsRecord
+from trainers.record import FINISHED, DynamicsRecord, begins_anew
 
 Array = NDArray[np.float64]
 
@@ -68,11 +68,12 @@ def dynamics_of(
     trials = trials_of(records)
     until = trials["epochs"].where(trials["outcome"].isin(list(FINISHED)), np.inf)
     last = dict(zip(trials["trial_id"], until, strict=True))
-    newest = {
-        (record["trial_id"], record["epoch"]): record
-        for record in records
-        if record["record"] == "dynamics" and record["epoch"] <= last.get(record["trial_id"], -1)
-    }
+    newest: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for record in records:
+        if record["record"] == "dynamics" and record["epoch"] <= last.get(record["trial_id"], -1):
+            newest[record["trial_id"], record["epoch"]] = record
+        elif record["record"] == "outcome" and begins_anew(record):
+            newest = {key: one for key, one in newest.items() if key[0] != record["trial_id"]}
     columns = list(trials.columns)
     known = trials[[*columns[: columns.index("lr_batch_ratio") + 1]]].drop(columns="reason")
     measured = DataFrame([{"trial_id": trial, **_recorded(record)} for (trial, _), record in newest.items()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from shlex import quote
 
 from trainers.fields import plural
 from trainers.visible import in_line
@@ -18,6 +19,9 @@ def failed_line(reasons: Mapping[str, str], run: str = "DIR") -> str:
     >>> failed_line({"3f2a": "OSError: no disk (logs/3f2a.log)", "90bc": "OSError: no disk (logs/90bc.log)"}, "runs/a")
     '2 trials failed: OSError: no disk; sweep show runs/a 3f2a says more, and where its log is'
 
+    >>> failed_line({"3f2a": "OSError: no disk", "90bc": "KeyError: 'a'", "ab12": "OSError: no disk"})
+    '3 trials failed, for 2 reasons, 2 for this: OSError: no disk; sweep show DIR 3f2a says more, and where its log is'
+
     Args:
         reasons: of the outcome of each, by id.
         run: what it is called.
@@ -26,6 +30,6 @@ def failed_line(reasons: Mapping[str, str], run: str = "DIR") -> str:
         return ""
     alike = Counter(reason.replace(f" (logs/{name}.log)", "") for name, reason in reasons.items())  # the log is its own
     first, why = next(iter(reasons)), next(iter(alike))
-    part = "" if len(alike) == 1 else f", {alike[why]} of them alike"
-    more = f"sweep show {run} {first} says more, and where its log is"
+    part = "" if len(alike) == 1 else f", for {len(alike)} reasons, {alike[why]} for this"
+    more = f"sweep show {quote(run)} {first} says more, and where its log is"
     return f"{plural(len(reasons), 'trial')} failed{part}: {in_line(why, _REASON)}; {more}"

@@ -70,7 +70,7 @@ class TrialHistory:
             case "outcome":
                 self.end = record
                 if begins_anew(record):
-                    self.from_trial, self.handed_on, self.anew = None, 0, place
+                    self.from_trial, self.handed_on, self.anew, self.measured = None, 0, place, {}
             case "resume" if record.get("from_trial") or record["epoch"] < self.handed_on:
                 self.from_trial, self.handed_on = record.get("from_trial"), record["epoch"]
         self.finished = finished(self.end, self.seen)

@@ -19,11 +19,12 @@ _RIGHT = "right: share still classified correctly"
 _UNBROKEN = "; unbroken: share that neither this nor a stronger attack broke, at this or a smaller radius, in %"
 
 
-def evaluations_table(frame: DataFrame) -> Table:
+def evaluations_table(frame: DataFrame, *, some: bool = False) -> Table:
     """One line an evaluation: the trial, what varies, the attack, n, and the accuracy with its interval.
 
     Args:
         frame: of `analysis.frames.evaluations.load_evaluations`, or some of its rows.
+        some: whether a narrow terminal may have some columns alone, as another command shows the others.
     """
     rows = [{**row, **_shown(row)} for row in frame.to_dict("records")]
     varied = [name for name in ("split", "weights") if len({row[name] for row in rows}) > 1]
@@ -42,7 +43,7 @@ def evaluations_table(frame: DataFrame) -> Table:
         right=set(header) - {"trial id", "preset", "attack", *varied},
         wraps=set(header) - {"right"},
         folds=True,
-        spare=["radius", *varied, *point, *curve, "n", *numbers.index[numbers], "seconds"],
+        spare=[*point, *curve, "n", *numbers.index[numbers], "seconds"] if some else (),
     )
 
 

@@ -188,7 +188,7 @@ def _table(rows: DataFrame, columns: Sequence[str], caption: str) -> Table:
         right=set(header) - {"trial id", "attack", "worst", "class", *varied},
         wraps=set(header) - {"accuracy", "right", "agree"},
         folds=True,
-        spare=[*varied, *(name for name in reversed(columns) if name not in ("class", "right"))],
+        spare=[name for name in reversed(columns) if name not in ("class", "right", "accuracy", "agree")],
     )
 
 

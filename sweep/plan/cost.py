@@ -84,7 +84,7 @@ def cost_of(
     try:
         return in_own_process("sweep.plan.cost:estimate", *values, own=own.values()), []
     except UserError as error:
-        return None, [f"  not estimated, as your own code cannot be counted on torch's meta device: {error}"]
+        return None, [f"  not estimated, as your own code cannot be counted: {error}"]
 
 
 def estimate(

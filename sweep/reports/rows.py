@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,8 @@ def results(
     if evaluations and every.empty:
         say(screen, f"no evaluations yet; sweep evaluate {directory} makes them")
         return
-    table = tables.epochs_table if epochs else evaluations_table if evaluations else tables.trials_table
+    one_each = partial(evaluations_table, some=True)
+    table = tables.epochs_table if epochs else one_each if evaluations else tables.trials_table
     _print_asked(screen, asked_rows, shown, len(every), table)
     if not (asked_rows or epochs or evaluations or replayed):
         for line in filter(None, (arithmetic.warning(every), overfitting_line(every))):

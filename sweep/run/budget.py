@@ -72,7 +72,7 @@ def budget_of(hours: float, plan: Plan, records: Iterable[Mapping[str, Any]]) ->
     measured, estimates = plan.measured, {}
     unknown = [one for one in plan.to_run if measured is None or measured.epoch(one.shape) is None]
     if unknown:
-        from sweep.plan.cost import cost_of  # counts on torch's meta device
+        from sweep.plan.cost import cost_of  # which imports torch
 
         cost, _ = cost_of(unknown, plan.shapes, plan.config.resources, None, plan.own)
         seconds = () if cost is None else (each for each, _ in cost.each)

@@ -70,6 +70,14 @@ def test_folding_line_by_line_is_folding_all_at_once() -> None:
         assert progress == Progress.of(RUN[:number])
 
 
+def test_the_newest_numbers_of_a_trial_that_was_trained_anew_and_diverged_sooner_are_its_own() -> None:
+    anew = [outcome("a", "interrupted", 0), start("a"), epoch("a", 1, robust=0.7), outcome("a", "diverged", 1)]
+    records = [launch(1), trial("a"), *whole("a"), *anew]
+    for made in (records, Log.of(records)):
+        last = Progress.of(made).trials["a"].last
+        assert (last["epoch"], last["val_robust"]) == (1, 0.7)
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_counts_add_up_to_size_after_every_line(live: bool) -> None:
     progress = Progress()

@@ -73,6 +73,7 @@ UNUSUAL = [
     text(right=RIGHT).replace('"right"', '"r\\u0069ght"'),
     text(right=None).replace('"right":null', f'"right":null,"right":{json.dumps(RIGHT)}'),
     text(right=0),
+    text(peak_memory_bytes=2**53 + 1),
     text()[:-1] + ',"record":"start"}',
     text()[:-1] + ',"record":null}',
     *(text(right={"val": {**RIGHT["val"], key: None}}) for key in RIGHT["val"]),

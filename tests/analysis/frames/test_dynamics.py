@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from analysis.frames.trials import load_epochs, load_trials
 from analysis.plots import dynamics as dynamics_plotted
 from analysis.plots.dynamics import PLANS
 from analysis.plots.plan import Data
-from trainers.record import DynamicsRecord, RecordFile
+from trainers.record import DynamicsRecord, OutcomeRecord, RecordFile
 
 LINE = (-2.0, -1.0, 1.0, 2.0)
 
@@ -106,6 +107,17 @@ def test_the_last_line_of_an_epoch_counts_and_none_beyond_the_outcome(run: Any) 
     frame = load_dynamics(written(run, *records))
     assert frame["epoch"].tolist() == [0, 1]
     assert frame["loss"].tolist() == [1.25, 1.25]
+
+
+def test_what_was_measured_before_a_trial_is_trained_anew_counts_no_longer(directory: Path) -> None:
+    with closing(RecordFile(directory)) as file:
+        file.append("outcome", OutcomeRecord("t0", "interrupted", "is trained anew", 0))
+    assert sorted(set(load_dynamics(directory)["trial_id"])) == ["t1", "t2", "t3"]
+    assert load_trials(directory).set_index("trial_id")["seconds"]["t0"] == 0
+    with closing(RecordFile(directory)) as file:
+        file.append("dynamics", record("t0", 0, loss=9.0))
+    frame = load_dynamics(directory)
+    assert frame["loss"][frame["trial_id"] == "t0"].tolist() == [9.0]
 
 
 def test_a_run_without_measurements_gives_an_empty_frame_and_figures_that_cannot_be_drawn(ratio_run: Any) -> None:
