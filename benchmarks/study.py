@@ -5,7 +5,7 @@
     python benchmarks/study.py run [RUN...]             the study at small scale, until it is done or stopped
     python benchmarks/study.py keep                     what runs/study/ has of records, into benchmarks/study/
     python benchmarks/study.py draw                     its figures there, with the published points beside
-    python benchmarks/study.py page                     the tables of docs/study.md and docs/study_dynamics.md
+    python benchmarks/study.py page                     the tables of docs/study.md, study_again.md, study_dynamics.md
 
 Images of cifar10-jpeg75 are to lie in data/jpeg75: mkdir -p data/jpeg75 && tar -xf ARCHIVE -C data/jpeg75 --strip 1
 `run` goes on with what is kept, in stints of `python -m trainers`, each run's in turn; SIGTERM ends it clean. A
@@ -32,7 +32,7 @@ if str(ROOT) not in sys.path:
 RUNS, KEPT, PAGES = (
     Path("runs/study"),
     Path("benchmarks/study"),
-    (Path("docs/study.md"), Path("docs/study_dynamics.md")),
+    (Path("docs/study.md"), Path("docs/study_again.md"), Path("docs/study_dynamics.md")),
 )
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -183,7 +183,8 @@ def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
     study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "docs/study.md"
-    (tmp_path / "docs/study_dynamics.md").touch()
+    for name in ("study_again", "study_dynamics"):
+        (tmp_path / f"docs/{name}.md").touch()
     page.write_text("<!-- study small -->\nof an earlier day\n<!-- end -->\n<!-- study card -->\n<!-- end -->\n")
     with page.open("a") as file:
         file.write("<!-- study controls -->\n<!-- end -->\n")
