@@ -76,8 +76,8 @@ def _mistakes() -> Iterator[None]:
     try:
         yield
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        raise click.exceptions.Exit(EXIT_USER_ERROR) from None
+        click.echo(error.format_message())
+        raise click.exceptions.Exit(0) from None
     except click.UsageError as error:  # click's own text is four lines
         path = error.ctx.command_path if error.ctx else "sweep"
         _refuse(f"{error.format_message().rstrip('.')}; see {path} --help")

@@ -78,7 +78,8 @@ def nothing_completed(trials: DataFrame, what_for: str) -> str:
         )
     said = f" ({', '.join(f'{n} {name}' for name, n in counts.items())})" if len(trials) else ""
     failed = trials[trials["outcome"] == "failed"]
-    if why := failed_line(dict(zip(failed["trial_id"], failed["reason"], strict=True))):
+    reasons = failed.get("reason", Series("", failed.index))
+    if why := failed_line({name: why for name, why in zip(failed["trial_id"], reasons, strict=True) if why}):
         said = said if len(counts) > 1 else ""
         return f"{needs}, got 0 of {len(trials)}{said}: {why}; launch the sweep again once that is mended"
     options = {"--resume-pruned": PRUNED, "--again": "cancelled"}
