@@ -276,6 +276,7 @@ def _at_once(text: bytes, path: Path) -> tuple[Log | None, int]:
 
 
 def _by_columns(text: bytes, starts: NDArray[np.intp], ends: NDArray[np.intp], path: Path) -> Log | None:
+    """The log of a text whose lines begin and end there, (lines,); none as in `_at_once`."""
     lines, is_epoch = list(zip(starts.tolist(), ends.tolist(), strict=True)), _begin_as_epochs(text, starts, ends)
     changes = np.flatnonzero(np.diff(is_epoch, prepend=False, append=False)).reshape(-1, 2).tolist()
     together = b"\n".join(text[lines[first][0] : lines[after - 1][1]] for first, after in changes)
