@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from sweep.hiding import hiding
-from sweep.streams import complain, leave, steady
+from sweep.streams import complain, echo, leave, steady
 
 EXIT_USER_ERROR = 2
 
@@ -76,7 +76,7 @@ def _mistakes() -> Iterator[None]:
     try:
         yield
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        echo(error.format_message())
         raise click.exceptions.Exit(0) from None
     except click.UsageError as error:  # click's own text is four lines
         path = error.ctx.command_path if error.ctx else "sweep"
