@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from pandas import DataFrame
 
 from analysis.claims.evidence import Evidence
 from analysis.estimates.crossed import contrast_variance
-from analysis.frames.cells import Mode, codes, measured
+from analysis.frames.cells import Mode, codes, measured, rows_by_number
 from analysis.frames.trials import axes
 
 Replicate = Literal["seed", "cell", "network"]
@@ -142,9 +142,10 @@ class Block:
         usable = usable.assign(cell=codes(usable, axes(usable)))
         table = usable.pivot_table(index="cell", columns="seed", values=y)
         seeds = list(table.notna().sum().sort_values(ascending=False, kind="stable").index)
-        blocks = [table[seeds[:k]].dropna() for k in range(1, len(seeds) + 1)]
-        whole = max(blocks, key=lambda b: (len(b), b.size) if most_cells else (b.size, b.shape[1]), default=table)
-        table = whole.sort_index(axis=1)
+        cells_left = np.logical_and.accumulate(table[seeds].notna().to_numpy(), axis=1).sum(axis=0).tolist()
+        blocks = [(k, n, n * k) for k, n in enumerate(cells_left, start=1)]
+        k, *_ = max(blocks, key=lambda b: (b[1], b[2]) if most_cells else (b[2], b[0]), default=(0,))
+        table = table[seeds[:k]].dropna().sort_index(axis=1)
         inside = usable["cell"].isin(table.index) & usable["seed"].isin(table.columns)
         cells = usable.drop_duplicates("cell").set_index("cell").loc[table.index]
         return cls(table, cells, usable[inside], pairs(cells) if pairs else [], y)
@@ -175,10 +176,19 @@ def rows_of(pairs: Iterable[Pair]) -> list[int]:
 
 def with_counterpart(trials: DataFrame, pairs: Pairs) -> NDArray[np.bool_]:
     """Which trials are compared with another one of their seed."""
-    compared = np.zeros(len(trials), dtype=np.bool_)
-    for of_seed in map(np.asarray, trials.groupby("seed").indices.values()):
-        compared[of_seed[rows_of(pairs(trials.iloc[of_seed]))]] = True
+    compared, seeds = np.zeros(len(trials), dtype=np.bool_), trials["seed"].to_numpy()
+    for sides in of_any_seed(trials, pairs):
+        for rows, others in (sides, sides[::-1]):
+            compared[rows] |= np.isin(seeds[rows], seeds[others])
     return compared
+
+
+def of_any_seed(trials: DataFrame, pairs: Pairs) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """The rows of the two sides that are compared, were they of one seed: their cells are compared, and each once."""
+    own = [name for name in OWN.values() if name in trials]
+    of_cell = rows_by_number(codes(trials, ["method", *axes(trials), *own]))
+    for one, other in pairs(trials.iloc[[rows[0] for rows in of_cell]]):
+        yield np.concatenate([of_cell[cell] for cell in one]), np.concatenate([of_cell[cell] for cell in other])
 
 
 def published_settings(trials: DataFrame) -> DataFrame:

@@ -26,13 +26,14 @@ from analysis.claims.blocks import (
     NotMeasured,
     Options,
     Pair,
+    of_any_seed,
     published_settings,
     with_counterpart,
 )
 from analysis.claims.evidence import Evidence, of_range, of_regression, of_values
 from analysis.estimates.crossed import BOTH
 from analysis.estimates.designs import Layout, degree_of
-from analysis.frames.cells import candidate_cells, codes, enough_seeds, measured, several
+from analysis.frames.cells import candidate_cells, codes, enough_seeds, measured, rows_by_number, several
 from analysis.frames.cells import own_best as each_at_its_best
 from analysis.frames.names import named, short
 from analysis.frames.trials import axes
@@ -168,7 +169,7 @@ def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasure
     """
     if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
-    if not matched_controls(trials):
+    if not any(of_any_seed(trials, matched_controls)):
         return NotMeasured(_why_no_control(trials))
     block = Block.of(trials, options.y, pairs=matched_controls)
     return _paired(block, "DEAT - SGD at lr / f, f times the weight decay", options)
@@ -280,14 +281,15 @@ def matched_controls(cells: DataFrame) -> list[Pair]:
     k1 = _own(cells, "optimizer.k1", published=1.0)
     factor = normaliser(k1)
     deat, plain = _like_sgd(cells), _without_momentum(cells)
-    others = codes(cells, [axis for axis in axes(cells) if not axis.startswith("optimizer.")])
-    pairs = []
-    for row in np.flatnonzero(deat):
-        same = plain & (others == others[row]) & np.isclose(lr, lr[row] / factor[row], rtol=_SAME)
-        same &= np.isclose(decay, decay[row] * factor[row], rtol=_SAME)
-        if same.any():
-            pairs.append(([int(row)], list(map(int, np.flatnonzero(same)))))
-    return pairs
+    pairs: list[Pair] = []
+    for rows in rows_by_number(codes(cells, [axis for axis in axes(cells) if not axis.startswith("optimizer.")])):
+        controls = rows[plain[rows]]
+        for row in rows[deat[rows]] if len(controls) else ():
+            same = np.isclose(lr[controls], lr[row] / factor[row], rtol=_SAME)
+            same &= np.isclose(decay[controls], decay[row] * factor[row], rtol=_SAME)
+            if same.any():
+                pairs.append(([int(row)], controls[same].tolist()))
+    return sorted(pairs)
 
 
 def _own(cells: DataFrame, key: str, published: float = np.nan) -> Array:
@@ -349,23 +351,23 @@ def _pairs(cells: DataFrame) -> list[Pair]:
     """Rows of DEAT with the rows of SGD that agree with them on all but the optimizer's own settings."""
     shared = [axis for axis in axes(cells) if axis == "optimizer.lr" or not axis.startswith("optimizer.")]
     shared += [OWN_DECAY] if OWN_DECAY in cells else []
-    return _agreeing(cells, codes(cells, shared).astype(str))
+    return _agreeing(cells, codes(cells, shared))
 
 
 def _family_pairs(cells: DataFrame) -> list[Pair]:
     """Rows of DEAT with the rows of SGD of the same family of methods."""
-    return _agreeing(cells, np.array([named(str(name)).family for name in cells["method"]]))
+    return _agreeing(cells, Series([named(str(name)).family for name in cells["method"]]).factorize()[0])
 
 
-def _agreeing(cells: DataFrame, keys: NDArray[np.str_]) -> list[Pair]:
+def _agreeing(cells: DataFrame, keys: NDArray[np.int64]) -> list[Pair]:
     """Rows of DEAT with the rows of SGD of the same key.
 
     Args:
         cells: n rows.
-        keys: (n,).
+        keys: (n,), numbers from 0 in order of appearance.
     """
     sides = [np.asarray(cells["optimizer.name"] == name) for name in ("deat", "sgd")]
-    pairs = [[list(map(int, np.flatnonzero(side & (keys == key)))) for side in sides] for key in dict.fromkeys(keys)]
+    pairs = [[rows[side[rows]].tolist() for side in sides] for rows in rows_by_number(keys)]
     return [(deat, sgd) for deat, sgd in pairs if deat and sgd]
 
 
@@ -437,8 +439,7 @@ def _left_of(x: Array, r: Array, groups: NDArray[np.int64], degree: int) -> Arra
         degree: of the polynomials.
     """
     left = x.copy()
-    order = np.argsort(groups, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+    for rows in rows_by_number(groups):
         if len(rows) <= degree + 1 and len(np.unique(r[rows])) == len(rows):
             left[rows] = 0.0  # the polynomial goes through them
         else:

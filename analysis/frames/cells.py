@@ -47,6 +47,12 @@ def codes(frame: DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
     return frame.groupby(list(columns), dropna=False, sort=False).ngroup().to_numpy().astype(np.int64)
 
 
+def rows_by_number(numbers: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+    """The rows of each number that there is, from the least on, each number's in their order."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []
+
+
 def measured(frame: DataFrame, y: str) -> DataFrame:
     """The completed trials with a finite `y`: the only ones that enter an estimate.
 
