@@ -13,6 +13,7 @@ import torch
 from sweep.config import ResourcesConfig
 from sweep.evaluate.plan import Chunk, Evaluation
 from sweep.run.directory import log_path
+from sweep.run.hung import hung, limited
 from sweep.run.signals import Interrupted
 from sweep.run.trial import trial_values
 from sweep.storage import checkpoints
@@ -61,6 +62,17 @@ class Ended(NamedTuple):
     """Its record; or in one line why there is none."""
     usable: bool
     """Whether the process can run another: its GPU still answers."""
+
+
+def run_limited(values: Mapping[str, Any]) -> Ended:
+    """The same in a process that ends if the chunk takes longer than the seconds that `limit` is, `name` being its."""
+    with limited(local(values["directory"]), values["name"], values["limit"]):
+        return run_chunk(values)
+
+
+def hung_chunk(values: Mapping[str, Any]) -> str | None:
+    """Why the process that was given these values ended, if it was for hanging."""
+    return hung(local(values["directory"]), values["record"]["trial_id"], values["name"])
 
 
 def run_chunk(values: Mapping[str, Any]) -> Ended:

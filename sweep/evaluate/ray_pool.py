@@ -40,7 +40,13 @@ class _Process:
 class Pool(Generic[Job]):
     """Runs jobs, each in a process of the pool; at the end of its block nothing of it is left."""
 
-    def __init__(self, work: Callable[[Values], tuple[Any, bool]], resources: ResourcesConfig, restarts: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[Values], tuple[Any, bool]],
+        resources: ResourcesConfig,
+        restarts: int,
+        hung: Callable[[Values], str | None] = lambda values: None,
+    ) -> None:
         """Starts nothing yet.
 
         Args:
@@ -48,10 +54,11 @@ class Pool(Generic[Job]):
                 another; raises nothing.
             resources: of one process.
             restarts: how often a job whose process dies is begun again.
+            hung: says of a job whose process is gone whether that ended for hanging, and how: it begins no more.
         """
         process: Any = ray.remote(num_cpus=resources.cpu, num_gpus=resources.most_gpu)(_Process)
         self._new: Callable[[], Any] = lambda: process.remote(work)
-        self._restarts = restarts
+        self._restarts, self._hung = restarts, hung
         self._idle: list[Any] = []
         self._running: dict[Any, _Running] = {}
 
@@ -97,6 +104,8 @@ class Pool(Generic[Job]):
             result, usable = ray.get(reference)
         except ray.exceptions.RayError as error:
             ray.kill(running.process)
+            if (why := self._hung(running.values)) is not None:
+                return [(running.job, why)]
             if running.deaths < self._restarts and not isinstance(error, ray.exceptions.RayTaskError):
                 self._start(running.job, running.values, running.deaths + 1)
                 return []

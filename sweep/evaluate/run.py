@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +24,10 @@ from analysis.tables.evaluations import evaluations_table, over_seeds_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig
 from sweep.config_file import load
-from sweep.evaluate.chunk import Skipped, chunk_values, run_chunk
+from sweep.evaluate.chunk import Skipped, chunk_values, hung_chunk, run_chunk, run_limited
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan, recorded
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, clean, log_folder
+from sweep.run.hung import allowed
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources, kept_up
 from sweep.run.screen import duration, heard, print_whole, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
@@ -40,6 +43,7 @@ SETTABLE = (
     *("trial.data.root", "trial.data.download", "trial.data.in_memory_gib", "trial.data.decode", "trial.device"),
     "max_concurrent",
 )
+_TIMEOUT = re.compile(r"resources(\.epoch_timeout)?=")
 #: How long the driver waits for a chunk before it looks for signals, s.
 PATIENCE = 0.25
 
@@ -109,8 +113,9 @@ def _config(directory: Path, overrides: Sequence[str]) -> SweepConfig:
             raise UserError(f"--set {name}: a trained network is as it is; set resources or {', '.join(SETTABLE)}")
     try:
         sweep = load(path, overrides)
-        # a chunk of images is one process's
-        return sweep.model_copy(update={"resources": sweep.resources.model_copy(update={"workers": 1})})
+        # a chunk of images is one process's, and no epoch: it may take longer than one unless that is asked for here
+        own = {"workers": 1} | ({} if any(map(_TIMEOUT.match, overrides)) else {"epoch_timeout": None})
+        return sweep.model_copy(update={"resources": sweep.resources.model_copy(update=own)})
     except UserError as error:
         if overrides or not path.exists():
             raise
@@ -137,6 +142,7 @@ class _Run:
         interrupts: Interrupts,
     ) -> None:
         self.directory, self.sweep, self.interrupts = directory, sweep, interrupts
+        self._numbers = itertools.count()
         self.failed: set[int] = set()
         """Evaluations of which a chunk could not be run, by `id`."""
         self.guard: Callable[[], None] = lambda: None
@@ -147,6 +153,8 @@ class _Run:
         self._console, self._bar = console, Bar(console=console, transient=True, disable=not console.is_terminal)
         self._todo = deque(_Work(one, chunk) for one in evaluations for chunk in one.missing(done))
         self._left = Counter(id(work.evaluation) for work in self._todo)
+        self._slowest: dict[str, float] = {}
+        """Seconds that an image took at most, by the kind of its evaluation."""
         self._chunks = {id(one): list(one.recorded(done)) for one in evaluations}
         self._say("\n".join(described(evaluations, done)))
 
@@ -166,6 +174,13 @@ class _Run:
     def values(self, work: _Work) -> dict[str, Any]:
         """What the process that runs the chunk is given."""
         return chunk_values(self.directory, *work, self.sweep.resources)
+
+    def limited(self, work: _Work) -> dict[str, Any]:
+        """The same in a process that ends if the chunk hangs."""
+        slowest, timeout = self._slowest.get(_kind(work.evaluation)), self.sweep.resources.epoch_timeout
+        limit = allowed(None if slowest is None else slowest * work.chunk.images) if timeout is None else timeout
+        name = f"{work.evaluation.trial_id}.evaluated{next(self._numbers)}"
+        return {**self.values(work), "limit": limit, "name": name}
 
     def run(self, chunks: Callable[[], None]) -> None:
         """Runs the chunks with the file of records open."""
@@ -191,6 +206,8 @@ class _Run:
                 self._say(f"failed {evaluation.trial_id} {self._attack(evaluation)}: {result}")
             self.failed.add(id(evaluation))
             return
+        kind, took = _kind(evaluation), result.seconds / max(work.chunk.images, 1)
+        self._slowest[kind] = max(took, self._slowest.get(kind, 0.0))
         record = {**asdict(result), "time": round(time.time(), 3)}
         self.guard()
         self._file.append(evaluation.kind, record)
@@ -213,6 +230,11 @@ class _Run:
 
     def _say(self, line: str) -> None:
         say(self._console, line)
+
+
+def _kind(evaluation: Evaluation) -> str:
+    """Of evaluations that cost the same an image."""
+    return f"{evaluation.config.model} {evaluation.attack} {getattr(evaluation, 'check', None)}"
 
 
 def _in_this_process(run: _Run, address: str | None) -> None:
@@ -246,10 +268,10 @@ def _scheduled(run: _Run, at_once: int) -> None:
     from sweep.evaluate.ray_pool import Pool
     from sweep.run.trial import RESTARTS
 
-    with Pool[_Work](run_chunk, run.sweep.resources, RESTARTS) as pool:
+    with Pool[_Work](run_limited, run.sweep.resources, RESTARTS, hung_chunk) as pool:
         while len(pool) or run.left:
             while len(pool) < at_once and (work := run.next()) is not None:
-                pool.start(work, run.values(work))
+                pool.start(work, run.limited(work))
             for work, result in pool.ended(PATIENCE):
                 run.take(work, result)
             run.interrupts.check()

@@ -1,4 +1,4 @@
-"""Trials that hang: how long one may take until its next message, and what ends its process when it takes longer.
+"""What hangs: how long a trial may take until its next message, and what ends its process when it takes longer.
 
 Python's faulthandler watches from a thread of its own in C, so that code which never gives up Python's lock is ended
 too. It writes where every thread stood to DIR/logs/ID.hung, and ends the process; whoever starts the trial again finds
@@ -27,7 +27,7 @@ from trainers.config import TrialConfig
 from trainers.plain_file import plain
 from trainers.record import spent
 
-#: By default a trial may take so many times what the slowest kind of its epochs takes, and at least so long, s.
+#: By default one may take so many times what the slowest of its kind took, and at least so long, s.
 TIMES, LEAST = 10, 600.0
 
 #: What loading data and compiling may take beside that, in the first epoch that a process trains, s.
@@ -116,10 +116,8 @@ class Limits:
         if self._timeout is not None:
             return self._timeout
         due = self._due()
-        if not self._known.keys() >= due:
-            return UNKNOWN
-        longest = max(LEAST, TIMES * sum(self._known[part] for part in due))
-        return min(longest + BEGINNING if self._begins else longest, LONGEST_EPOCH)
+        known = self._known.keys() >= due
+        return allowed(sum(self._known[part] for part in due) if known else None, self._begins)
 
     def _due(self) -> set[str]:
         """Parts of the next epoch; after the last one there is none."""
@@ -191,17 +189,30 @@ def watched(
         send(message)
         _watch.set(trial, limits.seconds())
 
+    with limited(directory, trial, limits.seconds()):
+        yield sent
+
+
+@contextmanager
+def limited(directory: Path, name: str, seconds: float) -> Iterator[None]:
+    """A block in which this process, of which nothing else may be wanted, ends if the block takes longer.
+
+    Args:
+        directory: of the run.
+        name: of what is done, a trial's id or another one; `hung` asks by it.
+        seconds: that it may take.
+    """
     with ExitStack() as block:
         try:
-            file = block.enter_context(_opened(directory, trial))
+            file = block.enter_context(_opened(directory, name))
         except OSError:  # a full disk: it dies without saying where it stood
             file = sys.stderr
         before = faulthandler.is_enabled()
         faulthandler.enable(file)
         block.callback(faulthandler.enable if before else faulthandler.disable)
-        block.callback(_watch.set, trial, None)
-        _watch.set(trial, limits.seconds(), file)
-        yield sent
+        block.callback(_watch.set, name, None)
+        _watch.set(name, seconds, file)
+        yield
 
 
 @contextmanager
@@ -218,12 +229,17 @@ def _opened(directory: Path, trial: str) -> Iterator[IO[str]]:
             path.parent.rmdir()
 
 
-def hung(directory: Path, trial: str) -> str | None:
+def hung(directory: Path, trial: str, name: str | None = None) -> str | None:
     """Why a trial's last process ended, if it was for hanging; where it stood is then in the trial's log.
 
     It is told once: the next process trains the trial.
+
+    Args:
+        directory: of the run.
+        trial: its id.
+        name: of what else was done with it, as `limited` was told; None: it was trained.
     """
-    path = _path(directory, trial)
+    path = _path(directory, name or trial)
     try:
         with open(path, errors="replace", opener=plain) as file:
             text = file.read()
@@ -236,7 +252,20 @@ def hung(directory: Path, trial: str) -> str | None:
         with suppress(OSError), log_path(directory, trial).open("a") as log:
             log.write(stood)
             where = f"; where it stood: logs/{log_path(directory, trial).name}"
-    return f"hung: no epoch ended within {seconds} s{where}" if stood.startswith("Timeout (") else None
+    done = "no epoch ended" if name is None else "it was not done"
+    return f"hung: {done} within {seconds} s{where}" if stood.startswith("Timeout (") else None
+
+
+def allowed(longest: float | None, begins: bool = True) -> float:
+    """How long a piece of work may take by default, s.
+
+    Args:
+        longest: what it took at most so far; None: it was never measured.
+        begins: whether its process may yet have to load data and to compile.
+    """
+    if longest is None:
+        return UNKNOWN
+    return min(max(LEAST, TIMES * longest) + (BEGINNING if begins else 0), LONGEST_EPOCH)
 
 
 def forget(directory: Path, share: Share | None = None) -> None:

@@ -27,9 +27,10 @@ from sweep.evaluate import plan
 from sweep.evaluate.chunk import Ended
 from sweep.evaluate.command import _ATTACKS as OFFERED
 from sweep.evaluate.plan import Asked, Chunk, gaps
-from sweep.evaluate.run import evaluate
+from sweep.evaluate.run import _config, _Run, evaluate
 from sweep.run import launch
 from sweep.run.directory import EVALUATION, RunLock, is_live
+from sweep.run.hung import BEGINNING, LEAST, UNKNOWN
 from trainers.errors import UserError
 from trainers.ladder import rungs
 from trainers.ladder.rungs import Strength
@@ -286,7 +287,7 @@ def _in_a_process_that_fgsm_poisons(values: Any) -> Any:
 def test_a_process_whose_gpu_answers_no_more_ends_with_its_chunk_and_the_next_chunks_get_a_new_one(
     run: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweep.evaluate.run.run_chunk", _in_a_process_that_fgsm_poisons)
+    monkeypatch.setattr("sweep.evaluate.run.run_limited", _in_a_process_that_fgsm_poisons)
     code, text = evaluated(run, serial=False, overrides=("max_concurrent=1",))
     assert code == 1
     assert text.count("FGSM: RuntimeError: CUDA error: an illegal memory access was encountered (logs/") == 2
@@ -297,6 +298,38 @@ def test_a_process_whose_gpu_answers_no_more_ends_with_its_chunk_and_the_next_ch
     assert first == second == poisoned
     assert fifth == sixth
     assert len({poisoned, again, fifth}) == 3
+
+
+@pytest.mark.slow
+def test_through_ray_a_chunk_that_hangs_is_ended_and_says_where_it_stood(
+    run: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [record["trial_id"] for record in read(run) if record["record"] == "trial"]
+    code, text = evaluated(run, ("clean",), serial=False, overrides=("resources.epoch_timeout=0.01",))
+    assert (code, recorded(run)) == (1, [])
+    for name in names:
+        assert f"failed {name} clean: hung: it was not done within 0.01 s; where it stood: logs/{name}.log" in text
+        assert "Timeout (" in (run / "logs" / f"{name}.log").read_text()
+    assert list((run / "logs").glob("*.hung")) == []
+    limits: list[float] = []
+    limited = _Run.limited
+
+    def noted(self: _Run, work: Any) -> dict[str, Any]:
+        values = limited(self, work)
+        limits.append(values["limit"])
+        return values
+
+    monkeypatch.setattr(_Run, "limited", noted)
+    assert evaluated(run, ("clean",), serial=False, overrides=("max_concurrent=1",))[0] == 0
+    assert limits == [UNKNOWN, LEAST + BEGINNING]
+
+
+def test_an_evaluation_may_take_longer_than_an_epoch_of_its_run_unless_it_is_told_how_long(run: Path) -> None:
+    text = (run / "sweep.yaml").read_text()
+    (run / "sweep.yaml").write_text(text.replace("epoch_timeout: null", "epoch_timeout: 5"))
+    assert load(run / "sweep.yaml").resources.epoch_timeout == 5
+    assert _config(run, ["resources.cpu=1"]).resources.epoch_timeout is None
+    assert _config(run, ["resources.epoch_timeout=7"]).resources.epoch_timeout == 7
 
 
 def test_in_this_process_a_gpu_that_answers_no_more_ends_the_evaluation_and_the_same_command_goes_on(
