@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -222,6 +222,7 @@ def plan(
     data: Literal["needed", "if there", "unseen"] = "needed",
     capacity: float = math.inf,
     again: bool = False,
+    cancelled_anew: Collection[str] = (),
     share: Share | None = None,
     resume_pruned: bool = False,
     by_seed: bool = False,
@@ -236,7 +237,8 @@ def plan(
             unseen: so too where they are there.
         capacity: memory that the largest card, or host, has on which trials would run, bytes: those that ran out of it
             alone where there was no less are left out.
-        again: cancelled trials are not left out.
+        again: cancelled trials are not left out, but for those that were `cancelled_anew`.
+        cancelled_anew: ids of trials that were cancelled since.
         share: whose trials alone a launch would run; none: all.
         resume_pruned: pruned trials are not left out.
         by_seed: trials are given out seed after seed over all points, as they are where points race, but for a rule
@@ -257,7 +259,7 @@ def plan(
         if data == "needed"
         else fingerprints_without(config, records, data == "if there", own)
     )
-    _leave_out(progress, capacity, again, resume_pruned)
+    _leave_out(progress, capacity, again, cancelled_anew, resume_pruned)
     elsewhere = known_elsewhere(config, records)
     search, listed = _search(config, marks, records, progress, elsewhere.known, share, by_seed)
     points = [json.dumps(point) for point in listed.points]
@@ -267,7 +269,7 @@ def plan(
     decided = [] if stopping is None else stopping.due()
     for line in decided:
         progress.add(line)
-    _leave_out(progress, capacity, again, resume_pruned)
+    _leave_out(progress, capacity, again, cancelled_anew, resume_pruned)
     left, begun = wanted.unfinished(progress), wanted.begun(progress)
     shapes = check_trials(config, left, unseen, own)
     odd = warnings(config, wanted.all_kinds, shapes)
@@ -333,11 +335,16 @@ def _refuse_share(share: Share, config: SweepConfig) -> None:
         )
 
 
-def _leave_out(progress: Progress, capacity: float, again: bool, resume_pruned: bool) -> None:
+def _leave_out(
+    progress: Progress, capacity: float, again: bool, cancelled_anew: Collection[str], resume_pruned: bool
+) -> None:
     """Marks the trials that are not run again."""
     for trial in progress.trials.values():
+        is_asked_for = again and trial.id not in cancelled_anew
         trial.left_out = (
-            trial.needs_more_than(capacity) or (trial.cancelled and not again) or (trial.pruned and not resume_pruned)
+            trial.needs_more_than(capacity)
+            or (trial.cancelled and not is_asked_for)
+            or (trial.pruned and not resume_pruned)
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -109,6 +110,7 @@ def launch(
         own_process = serial and not debug and surrogate is None
         elsewhere = serial or address is not None or surrogate is not None
         version = code_version() if surrogate is None else marked(surrogate)
+        began = time.time()
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
@@ -120,7 +122,8 @@ def launch(
         def planned(capacity: float, records: Sequence[Mapping[str, Any]]) -> int:
             budgeted = budget_hours is not None
             how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned, "by_seed": budgeted}
-            wanted = plan(config, records, version, capacity=capacity, **how)
+            anew = _cancelled_since(records, began)
+            wanted = plan(config, records, version, capacity=capacity, cancelled_anew=anew, **how)
             surfaces = [] if surrogate is None else refuse_outside(surrogate, config, wanted.search)
             where = None if serial or address is not None else this_machine()
             told = wanted if decides is None else replace(wanted, others=())  # it is a part of what was asked for
@@ -196,6 +199,12 @@ def _leaves_some(records: Iterable[Mapping[str, Any]], share: Share | None) -> b
             outcomes[record["trial_id"]] = record["outcome"]
     ended = FINISHED | {"cancelled", "pruned", "out_of_memory"}
     return any(outcomes.get(name) not in ended for name in wanted if share is None or share.has(name))
+
+
+def _cancelled_since(records: Iterable[Mapping[str, Any]], began: float) -> set[str]:
+    """Ids of the trials that were cancelled after a launch began, s since 1970: its next Ray does not run them."""
+    outcomes = (record for record in records if record["record"] == "outcome" and record.get("time", 0) >= began)
+    return {record["trial_id"] for record in outcomes if record["outcome"] == "cancelled"}
 
 
 def _budget(hours: float, wanted: Plan, records: Sequence[Mapping[str, Any]], console: Console) -> Budget:

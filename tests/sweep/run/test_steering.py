@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, Mock
@@ -22,7 +23,9 @@ from analysis.frames.cells import measured
 from analysis.frames.trials import load_epochs, load_trials
 from sweep.config import SweepConfig
 from sweep.progress import Progress
+from sweep.run import launch as launches
 from sweep.run import requests
+from sweep.run.signals import RayGone
 from sweep.run.steering import Steering
 from trainers.files import checkpoint_path
 from trainers.record import METRICS, NoteRecord, read
@@ -144,6 +147,38 @@ def test_a_cancelled_trial_ends_in_the_midst_of_its_epoch_keeps_its_checkpoint_a
     if how:  # else both run at once
         assert load_trials(run).set_index("trial_id").outcome[[first, last]].tolist() == ["completed", "cancelled"]
     assert launch(tiny(), run, again=True, **how)[0] == 0
+    same_numbers(run, undisturbed)
+
+
+def test_what_is_cancelled_under_again_is_not_run_by_the_next_ray_of_the_launch(
+    when: Callable[[str, Act], None],
+    tiny: Tiny,
+    launch: Launch,
+    undisturbed: Path,
+    same_numbers: SameNumbers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launches, "_through_ray", launches._in_this_process)
+    monkeypatch.setattr(launches, "_ray_ahead", lambda *words: nullcontext())
+    run, gone = tmp_path / "run", list[int]()
+    *_, last = (trial["trial_id"] for trial in read(undisturbed) if trial["record"] == "trial")
+
+    def lose_ray(record: dict[str, Any]) -> None:
+        if "cancelled" in outcomes(run) and not gone:
+            gone.append(record["epoch"])
+            raise RayGone("its raylet ended")
+
+    when("start", lambda record: None if outcomes(run) else requests.cancel(run, last))
+    when("epoch", lose_ray)
+    code, text = launch(tiny(), run, again=True)
+    assert code == 0
+    assert "going on with a new one" in text
+    assert len(gone) == 1
+    outcome = load_trials(run).set_index("trial_id").outcome
+    assert outcome[last] == "cancelled"
+    assert outcome.value_counts().to_dict() == {"completed": 3, "cancelled": 1}
+    assert launch(tiny(), run, serial=True, again=True)[0] == 0
     same_numbers(run, undisturbed)
 
 
