@@ -184,7 +184,7 @@ def with_counterpart(trials: DataFrame, pairs: Pairs) -> NDArray[np.bool_]:
 
 
 def of_any_seed(trials: DataFrame, pairs: Pairs) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """The rows of the two sides that are compared, were they of one seed: their cells are compared, and each once."""
+    """Of cells that are compared the rows of either side, whatever their seeds: a cell is looked at once."""
     own = [name for name in OWN.values() if name in trials]
     of_cell = rows_by_number(codes(trials, ["method", *axes(trials), *own]))
     for one, other in pairs(trials.iloc[[rows[0] for rows in of_cell]]):

@@ -64,17 +64,6 @@ class Ended(NamedTuple):
     """Whether the process can run another: its GPU still answers."""
 
 
-def run_limited(values: Mapping[str, Any]) -> Ended:
-    """The same in a process that ends if the chunk takes longer than the seconds that `limit` is, `name` being its."""
-    with limited(local(values["directory"]), values["name"], values["limit"]):
-        return run_chunk(values)
-
-
-def hung_chunk(values: Mapping[str, Any]) -> str | None:
-    """Why the process that was given these values ended, if it was for hanging."""
-    return hung(local(values["directory"]), values["record"]["trial_id"], values["name"])
-
-
 def run_chunk(values: Mapping[str, Any]) -> Ended:
     """Evaluates one chunk; the traceback of what is not the user's mistake is then in the trial's log.
 
@@ -102,6 +91,21 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
             log = log_path(local(values["directory"]), values["record"]["trial_id"])
             result = f"{type(error).__name__}: {blanked(first)}{logged(error, log)}"
     return Ended(result, cards.freed(device))
+
+
+def run_limited(values: Mapping[str, Any]) -> Ended:
+    """`run_chunk` in a process that ends if it takes longer.
+
+    Args:
+        values: from `chunk_values`; with `limit`, s, and `name`, by which `hung_chunk` asks what became of it.
+    """
+    with limited(local(values["directory"]), values["name"], values["limit"]):
+        return run_chunk(values)
+
+
+def hung_chunk(values: Mapping[str, Any]) -> str | None:
+    """Why the process that `run_limited` ran in ended, if it was for hanging."""
+    return hung(local(values["directory"]), values["record"]["trial_id"], values["name"])
 
 
 def _record(values: Mapping[str, Any]) -> EvaluationRecord | CheckRecord:

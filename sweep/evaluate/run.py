@@ -43,7 +43,10 @@ SETTABLE = (
     *("trial.data.root", "trial.data.download", "trial.data.in_memory_gib", "trial.data.decode", "trial.device"),
     "max_concurrent",
 )
+
+#: What says how long a chunk may take.
 _TIMEOUT = re.compile(r"resources(\.epoch_timeout)?=")
+
 #: How long the driver waits for a chunk before it looks for signals, s.
 PATIENCE = 0.25
 
@@ -176,7 +179,7 @@ class _Run:
         return chunk_values(self.directory, *work, self.sweep.resources)
 
     def limited(self, work: _Work) -> dict[str, Any]:
-        """The same in a process that ends if the chunk hangs."""
+        """`values` of a process that ends if the chunk hangs."""
         slowest, timeout = self._slowest.get(_kind(work.evaluation)), self.sweep.resources.epoch_timeout
         limit = allowed(None if slowest is None else slowest * work.chunk.images) if timeout is None else timeout
         name = f"{work.evaluation.trial_id}.evaluated{next(self._numbers)}"
