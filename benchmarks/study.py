@@ -21,7 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ def _left(name: str) -> bool:
     if not (ROOT / RUNS / name / "records.jsonl").exists():
         return True
     ended: dict[str, Any] = {}
-    epochs: dict[str, set[int]] = {one: set() for one in wanted}
+    epochs: defaultdict[str, set[int]] = defaultdict(set)  # of trials too that had ended when the list was written
     for record in read(ROOT / RUNS / name):
         if record["record"] == "outcome":
             ended[record["trial_id"]] = record

@@ -96,6 +96,24 @@ def test_what_is_kept_is_gone_on_with_and_never_overwritten_by_less(
     assert (kept / "records.jsonl").read_text() == '{"record":"a newer kind"}\n'
 
 
+def test_a_list_of_what_was_left_need_not_name_what_had_ended(
+    study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "runs/study/small"
+    place.mkdir(parents=True)
+    (place / "records.jsonl").touch()
+    (place / "trials.jsonl").write_text('{"sweep": "tiny"}\n{"trial": {"trial_id": "b"}}\n')
+
+    def trained(name: str) -> list[dict[str, object]]:
+        of_it = {"trial_id": name, "epoch": 1}
+        return [{"record": "epoch", **of_it}, {"record": "outcome", **of_it, "outcome": "completed", "epochs": 1}]
+
+    monkeypatch.setattr("trainers.record.read", lambda place: trained("a"))
+    assert study._left("small")
+    monkeypatch.setattr("trainers.record.read", lambda place: trained("a") + trained("b"))
+    assert not study._left("small")
+
+
 def test_a_control_adds_the_difference_of_the_differences_seed_by_seed(
     study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
