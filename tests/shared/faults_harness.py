@@ -184,6 +184,20 @@ def command_line(process: psutil.Process) -> str:
     return ""
 
 
+def name_of(process: psutil.Process) -> str:
+    """The same of its name: of a process of Ray's, which calls itself by what it does."""
+    with suppress(psutil.Error):
+        return process.name()
+    return ""
+
+
+def is_there(process: psutil.Process) -> bool:
+    """Whether it has not ended; one that nobody has waited for has."""
+    with suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 class Commands:
     """Starts commands of `sweep`; `close` kills those that run yet."""
 

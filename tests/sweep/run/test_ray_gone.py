@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from faults_harness import Command, Commands
+from faults_harness import Command, Commands, name_of
 
 from analysis.frames.trials import load_trials
 from sweep.config_file import load
@@ -65,7 +65,7 @@ def short() -> Iterator[Path]:
 
 def of_ray(launch: Command) -> dict[int, str]:
     """All processes under a launch, by name."""
-    return {process.pid: process.name() for process in psutil.Process(launch.pid).children(recursive=True)}
+    return {process.pid: name_of(process) for process in psutil.Process(launch.pid).children(recursive=True)}
 
 
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])

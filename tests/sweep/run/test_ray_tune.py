@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from faults_harness import name_of
 
 from analysis.frames.trials import load_trials
 from sweep.config import ResourcesConfig, SweepConfig
@@ -149,7 +150,7 @@ def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any], bell: Any) -> None
 
 def bells() -> set[psutil.Process]:
     """The processes of `sweep.run.bell` that are there."""
-    return {each for each in psutil.Process().children(recursive=True) if each.name().startswith("ray::Bell")}
+    return {each for each in psutil.Process().children(recursive=True) if name_of(each).startswith("ray::Bell")}
 
 
 def test_a_process_whose_gpu_answers_no_more_ends_with_its_trial_and_the_next_trials_get_a_new_one(

@@ -14,7 +14,7 @@ import pytest
 import ray
 import small
 import yaml
-from faults_harness import Command, Commands, command_line, lines, numbers, until
+from faults_harness import Command, Commands, command_line, is_there, lines, name_of, numbers, until
 
 from analysis.frames.trials import load_trials
 from sweep.config import SweepConfig
@@ -177,12 +177,12 @@ def first_workers(launched: Command) -> list[psutil.Process]:
 
 
 def all_of(launched: Command) -> list[psutil.Process]:
-    return [each for each in psutil.Process(launched.pid).children(recursive=True) if each.status() != "zombie"]
+    return [each for each in psutil.Process(launched.pid).children(recursive=True) if is_there(each)]
 
 
 def name(process: psutil.Process) -> str:
     """Of the class of a Ray actor."""
-    return process.name().removeprefix("ray::").partition(".")[0]
+    return name_of(process).removeprefix("ray::").partition(".")[0]
 
 
 def ended(processes: list[psutil.Process]) -> None:
