@@ -136,7 +136,7 @@ def check(
     *,
     evaluator: Evaluator | None = None,
 ) -> dict[str, str]:
-    """Whether figures and tables would come out again as they lie there; nothing is written.
+    """Whether figures and tables would come out again as they lie there, but for last digits; nothing is written.
 
     Args:
         directory: the run they were drawn from; none: the published study alone.
@@ -155,7 +155,8 @@ def check(
     study_beside = PUBLISHED in known["sources"]
     data = load(directory, known["metric"], chosen_by, published=study_beside, evaluator=evaluator)
     made, skipped = products(data)
-    return manifest.compared(known, manifest.described(data, directory, made), output, skipped)
+    texts = {file: text for product in made for file, text in product.texts.items()}
+    return manifest.compared(known, manifest.described(data, directory, made), output, texts, skipped)
 
 
 def load(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from analysis.manifest import alike
 from sweep.config_file import load
 from sweep.search.inputs import fingerprints
 from sweep.search.trials import fixed_points, planned
@@ -66,9 +67,13 @@ def test_the_run_of_a_picture_is_all_trials_that_its_config_plans(name: str) -> 
 def test_a_picture_of_the_published_study_has_the_numbers_and_the_caption_of_today(name: str) -> None:
     product, data = script.product_of(script.PICTURES[name])
     again = script.described(script.PICTURES[name], product, data)
-    assert {part: again[part] for part in ("numbers", "caption", "trials", "sources")} == {
-        part: KNOWN[name][part] for part in ("numbers", "caption", "trials", "sources")
+    assert {part: again[part] for part in ("caption", "trials", "sources")} == {
+        part: KNOWN[name][part] for part in ("caption", "trials", "sources")
     }
+    assert again["numbers"].keys() == KNOWN[name]["numbers"].keys()
+    for file, text in product.texts.items():
+        if sha256(text.encode()) != KNOWN[name]["numbers"][file]:  # another processor has other last digits
+            assert alike((Path(__file__).parent / f"published_{file}").read_text(encoding="utf-8"), text)
 
 
 @pytest.mark.slow

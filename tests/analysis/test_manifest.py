@@ -17,6 +17,7 @@ from analysis import figures, manifest
 from analysis.frames.trials import load_trials
 from analysis.paper.parts import published_data
 from analysis.plots.plan import Product
+from analysis.tables.export import csv_text
 from trainers.errors import UserError
 
 
@@ -211,6 +212,37 @@ def test_other_code_is_named_where_a_number_differs(run: Any, drawn: Path, monke
     assert set(figures.check(run.directory, drawn).values()) == {"same"}
     monkeypatch.setattr(figures, "csv_text", lambda table: table.to_csv(index=False, sep=";"))
     assert figures.check(run.directory, drawn)["figure4"] == "differs: code version"
+
+
+@pytest.mark.parametrize(("off", "answer"), [(1 + 1e-13, "same"), (1 + 1e-4, "differs: code version")])
+def test_the_last_digits_of_another_processor_are_no_difference(
+    off: float, answer: str, run: Any, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "code_version", lambda: "another")
+
+    def elsewhere(table: pd.DataFrame) -> str:
+        fractions = table.select_dtypes("float") * off
+        return csv_text(table.assign(**fractions))
+
+    monkeypatch.setattr(figures, "csv_text", elsewhere)
+    assert figures.check(run.directory, drawn)["figure4"] == answer
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("0.0,a", "1e-17,a", True),
+        ("| 0.30000000000000004 |", "| 0.3 |", True),
+        ("-0.5,1e-05", "-0.5000000001,1.0000000001e-05", True),
+        ("10000001,0.5", "10000002,0.5", False),  # a number of trials
+        ("0.5", "0.5,0.5", False),
+        ("0.5", "", False),
+        ("3f2a1.5", "3f2a1.5000000001", False),  # no number
+    ],
+)
+def test_texts_are_alike_whose_fractions_are(one: str, other: str, same: bool) -> None:
+    assert manifest.alike(one, other) is same
+    assert manifest.alike(other, one) is same
 
 
 def test_another_version_of_a_package_is_named(run: Any, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
