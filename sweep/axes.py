@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, Field, model_validator
@@ -153,12 +154,12 @@ class Steps(Sequence[Any]):
         return self.axis.size
 
     def __getitem__(self, number: Any) -> Any:
-        """The value, in 12 digits: 0.1 + 2 * 0.1 is 0.3, as one would list it."""
+        """The value, in 12 digits: 0.1 + 2 * 0.1 is 0.3, as one would list it, and -0.3 + 3 * 0.1 is 0."""
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(len(self)))]
         if not 0 <= number < len(self):
             raise IndexError(number)
-        value = self.axis.extremes()[0] + number * self.axis.apart
+        value = Decimal(repr(self.axis.extremes()[0])) + int(number) * Decimal(repr(self.axis.apart))
         return round(value) if self.axis.integer else float(f"{value:.12g}")
 
 

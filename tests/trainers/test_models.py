@@ -187,8 +187,8 @@ def test_an_activation_stands_in_place_of_every_relu_and_changes_nothing_else(na
 def test_a_network_with_silu_is_the_one_with_relu_in_which_the_function_is_exchanged(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, silu = noise(4, 3, 8, 8), model(name, image_size=8, activation="silu")
-    own = model(name, image_size=8)
+    images, silu = noise(4, 3, 8, 8).double(), model(name, image_size=8, activation="silu").double()
+    own = model(name, image_size=8).double()
     assert not torch.equal(silu(images), own(images))
     monkeypatch.setattr(nn.ReLU, "forward", lambda self, features: features * torch.sigmoid(features))
     torch.testing.assert_close(silu(images), own(images))

@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-from faults_harness import name_of
 
 from analysis.frames.trials import load_trials
 from sweep.config import ResourcesConfig, SweepConfig
@@ -150,6 +149,8 @@ def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any], bell: Any) -> None
 
 def bells() -> set[psutil.Process]:
     """The processes of `sweep.run.bell` that are there."""
+    from faults_harness import name_of  # which the workers of Ray that import this file do not find
+
     return {each for each in psutil.Process().children(recursive=True) if name_of(each).startswith("ray::Bell")}
 
 

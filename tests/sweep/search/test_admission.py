@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -191,6 +191,7 @@ def test_a_logarithmic_whole_number_has_what_rounds_to_it() -> None:
         assert drawn[value] / 100_000 == pytest.approx(math.log((value + 0.5) / (value - 0.5)) / whole, abs=2e-5)
 
 
+@example(-19, 19, 0.1)
 @given(st.integers(-50, 50), st.integers(1, 40), st.sampled_from([0.1, 0.25, 0.05, 1.0, 0.001]))
 def test_steps_are_as_one_would_list_them_and_known_again(low: int, steps: int, step: float) -> None:
     low_end = float(f"{low * step:.12g}")
