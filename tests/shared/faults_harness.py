@@ -192,7 +192,7 @@ def name_of(process: psutil.Process) -> str:
 
 
 def is_there(process: psutil.Process) -> bool:
-    """Whether it has not ended; one that nobody has waited for has."""
+    """Whether it runs yet. One that has ended, and that its parent has not waited for, does not."""
     with suppress(psutil.Error):
         return process.status() != psutil.STATUS_ZOMBIE
     return False
