@@ -70,8 +70,9 @@ class RunLock:
         try:
             file_lock = FileLock(directory, share)
             self._lock: FileLock | SoftLock = file_lock
-            for path in written_in_place(directory):
-                open(path, "a", opener=plain).close()
+            with suppress(FileNotFoundError):  # the folder goes with who made it: nothing is there to append to
+                for path in written_in_place(directory):
+                    open(path, "a", opener=plain).close()
         except OSError as error:
             about = f" {Path(error.filename).name}" if error.errno in (errno.ELOOP, errno.EINVAL) else ""
             raise UserError(

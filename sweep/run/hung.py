@@ -217,7 +217,7 @@ def limited(directory: Path, name: str, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _opened(directory: Path, trial: str) -> Iterator[IO[str]]:
-    """The file that is written when the trial hangs, gone at the end of the block, and its folder if it is empty."""
+    """The file that is written when the trial hangs, gone at the end of the block; others may be in its folder soon."""
     path = _path(directory, trial)
     path.parent.mkdir(exist_ok=True)
     try:
@@ -226,7 +226,6 @@ def _opened(directory: Path, trial: str) -> Iterator[IO[str]]:
     finally:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-            path.parent.rmdir()
 
 
 def hung(directory: Path, trial: str, name: str | None = None) -> str | None:

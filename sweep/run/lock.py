@@ -33,6 +33,9 @@ PATIENCE_AT_DOOR = 60.0
 #: Between two tries, s.
 _PAUSE = 0.02
 
+#: How often a folder is made again that goes before there is a file in it.
+_MANY = 100
+
 #: Bytes of the text that names a holder.
 LONGEST_NAME = 200
 
@@ -118,7 +121,7 @@ class FileLock:
             if self._own is not None:
                 _unlink(self._own, self._own_path)
             fcntl.flock(self._file, _ALONE)  # of the shares the last who leaves; who fails holds nothing either
-            for path in self.path.parent.glob(f"{LOCK_FILE}-*") if _is_there(self._file, self.path) else ():
+            for path in _of_shares(self.path.parent) if _is_there(self._file, self.path) else ():
                 path.unlink()
             _unlink(self._file, self.path)
         self._file.close()
@@ -130,7 +133,7 @@ class FileLock:
             InUse: another machine has held one through flock, and whether it still does cannot be seen from here.
         """
         self._file.close()
-        files = [self.path, *self.path.parent.glob(f"{LOCK_FILE}-*")]
+        files = [self.path, *_of_shares(self.path.parent)]
         if name := next(filter(None, map(_text, files)), ""):
             raise InUse(
                 name,
@@ -146,9 +149,10 @@ class FileLock:
         return self.path.with_name(f"{LOCK_FILE}-{self._share.index}of{self._share.count}")
 
     def _opened(self) -> IO[str]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # the folder has just gone with the refused launch that made it
-            return _open(self.path)
+        for _ in range(_MANY):  # between any two of these steps the folder may go, with the process that made it
+            with suppress(FileNotFoundError, FileExistsError):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                return _open(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return _open(self.path)
 
@@ -220,6 +224,13 @@ def _unlink(file: IO[str], path: Path) -> None:
             path.unlink()
 
 
+def _of_shares(directory: Path) -> list[Path]:
+    """The files of shares, and their door; none where the directory goes at this moment."""
+    with suppress(FileNotFoundError):
+        return list(directory.glob(f"{LOCK_FILE}-*"))
+    return []
+
+
 def _shares(directory: Path, beside: Share | None = None) -> Iterator[tuple[str, Share]]:
     """The name of each share that is held there, and the share.
 
@@ -227,7 +238,7 @@ def _shares(directory: Path, beside: Share | None = None) -> Iterator[tuple[str,
         directory: of the run.
         beside: those that disturb this one not at all are left out, unlooked at.
     """
-    for path in directory.glob(f"{LOCK_FILE}-*of*"):
+    for path in _of_shares(directory):
         if (words := _OF_SHARE.fullmatch(path.name)) is not None:
             share = Share(int(words[1]), int(words[2]))
             if (beside is None or share == beside or share.count != beside.count) and _is_held(path):

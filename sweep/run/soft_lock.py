@@ -105,7 +105,7 @@ class SoftLock:
         """
         share = None if self._share is None else str(self._share)
         own = _Holder(self._token, name[:LONGEST_NAME], share, machine(), os.getpid(), started(os.getpid()))
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         try:
             self._enter(own)
         except BaseException:

@@ -114,5 +114,6 @@ def come_and_go(tmp_path: Path, code: str = "") -> list[int]:
         assert process.stdin
         print(file=process.stdin, flush=True)
     answers = [process.communicate(timeout=120) for process in processes]
-    assert [err for _, err in answers if err] == []
+    if wrong := [err for _, err in answers if err]:
+        pytest.fail("\n".join(wrong))  # an assertion of this file, which pytest does not rewrite, would not show them
     return [int(out) for out, _ in answers]

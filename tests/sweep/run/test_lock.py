@@ -7,10 +7,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import pytest
 from locks import come_and_go, holding, refusal
 
+from sweep.run import lock
 from sweep.run.directory import EVALUATION, RunLock, is_live
 from sweep.run.lock import in_the_way
 from sweep.share import Share
@@ -25,9 +27,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_shares_of_one_number_hold_a_directory_together_and_leave_nothing(directory: Path) -> None:
     shares = [Share(index, 3) for index in (1, 2, 3)]
     locks = [RunLock(directory, share=share) for share in shares]
-    for lock in locks:
+    for held in locks:
         assert is_live(directory)
-        with lock:
+        with held:
             pass
     assert not is_live(directory)
     assert list(directory.iterdir()) == []
@@ -88,6 +90,26 @@ def test_of_processes_that_come_and_go_at_once_none_meets_one_that_excludes_it(t
     held = come_and_go(tmp_path)
     assert sum(held) >= 20, held
     assert not (tmp_path / "run").exists() or list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_folder_that_goes_with_others_is_made_again(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openings = iter(range(10))
+
+    def gone_at_first(path: Path) -> IO[str]:
+        if next(openings) < 5:
+            directory.rmdir()
+        return opened(path)
+
+    opened = lock._open
+    monkeypatch.setattr(lock, "_open", gone_at_first)
+    with RunLock(directory):
+        assert is_live(directory)
+    assert next(openings) == 6
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(directory: Path) -> None:
+    directory.touch()
+    assert "cannot be written: File exists; give a folder that can" in refusal(lambda: RunLock(directory))
 
 
 def test_a_share_waits_at_the_door_for_those_before_it(directory: Path) -> None:
