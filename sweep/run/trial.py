@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,123 +160,140 @@ def run_trial(
     from trainers.own import snapshot
 
     snapshot.look_in(directory / snapshot.FOLDER)
-    config = TrialConfig.model_validate(values)
-    where = partial(_run, name, values, config, directory, threads)
-    asked: dict[str, Any] = {"lost": lost, "paused": paused, "pruned": pruned, "shorter": shorter}
-    run = partial(where, share=share, alone=alone, cuda=cuda, others=others, died=died, **asked)
+    trial = _Trial(
+        name, values, directory, threads, send, share, alone, cuda, lost, paused, pruned, shorter, others, died
+    )
     if limits is None:
-        return run(send)
+        return trial.run()
     if (reason := hung(directory, name)) is not None:
         send({"record": "outcome", **asdict(OutcomeRecord(name, "failed", reason, 0))})
         return True
-    with watched(directory, name, Limits(config, **limits), send) as sent:
-        return run(sent)
+    with watched(directory, name, Limits(trial.config, **limits), send) as trial.send:
+        return trial.run()
 
 
-def _run(
-    name: str,
-    values: Mapping[str, Any],
-    config: TrialConfig,
-    directory: Path,
-    threads: int,
-    send: Callable[[Message], None],
-    *,
-    share: float,
-    alone: bool,
-    cuda: int | None,
-    lost: Callable[[], None],
-    paused: Callable[[], bool],
-    pruned: Callable[[], bool],
-    shorter: Sequence[str],
-    others: Others | None,
-    died: Callable[[TrialEnded | WorkerDied], None] | None,
-) -> bool:
-    import torch
+@dataclass
+class _Trial:
+    """A trial that this process trains: its fields are what `run_trial` is given."""
 
-    from trainers import cards
-    from trainers.engine import device_of
-    from trainers.loop import train
-    from trainers.outcome import outcome_of, start_of
+    name: str
+    values: Mapping[str, Any]
+    directory: Path
+    threads: int
+    send: Callable[[Message], None]
+    share: float
+    alone: bool
+    cuda: int | None
+    lost: Callable[[], None]
+    paused: Callable[[], bool]
+    pruned: Callable[[], bool]
+    shorter: Sequence[str]
+    others: Others | None
+    died: Callable[[TrialEnded | WorkerDied], None] | None
 
-    ends: list[BaseException] = []
+    def __post_init__(self) -> None:
+        self.config = TrialConfig.model_validate(self.values)
+        self._is_ended = False
+        """Whether what took a message has ended the process, or Tune's trial."""
 
-    def sent(message: Message) -> None:
+    def run(self) -> bool:
+        """Trains it, sends all messages, and says whether this process can run another."""
+        import torch
+
+        from trainers import cards, loop
+
+        torch.set_num_threads(self.threads)
+        self._train = loop.train  # which is loaded before the trial is said to start
+        self._device = torch.device("cpu")
+        self._meter = cards.Meter(self._device, False)
+        outcome = self._outcome()
+        with _ending:
+            usable = cards.freed(self._device)  # not within `except`, whose error holds the frames, and they the model
+            self.send({"record": "outcome", **asdict(replace(outcome, alone=self._meter.alone))})
+            if not usable:
+                self.lost()
+        return usable
+
+    def _outcome(self) -> OutcomeRecord:
+        from trainers.outcome import outcome_of
+
         try:
-            send(message)
+            self._begin()
+            return self._trained()
+        except _Paused as pause:
+            return self._paused(*pause.args)
+        except TrialEnded as failed:
+            return failed.outcome
+        except WorkerDied as gone:
+            if self.died is not None:
+                self.died(gone)
+            return OutcomeRecord(self.name, "failed", str(gone), 0)
+        except BaseException as error:
+            if self._is_ended or isinstance(error, Interrupted):
+                raise
+            outcome = outcome_of(self.name, error, log_path(self.directory, self.name))
+            checkpoints.bring_log(self.directory, log_path(self.directory, self.name))
+            return outcome
+
+    def _begin(self) -> None:
+        from trainers import cards
+        from trainers.engine import device_of
+        from trainers.outcome import start_of
+
+        self._device = device_of(self.config.device)
+        cards.freed(self._device)
+        cards.limit(self._device, self.share, cards.CONTEXT if self.cuda is None else self.cuda)
+        how = {} if self.others is None else {"workers": self.others.number + 1}
+        self._send({"record": "start", **start_of(self.name, self.config, self._device), **how})
+        if self.paused():
+            raise _Paused(0, _PAUSED)
+        checkpoints.fetch(self.directory, self.name, trains=True)
+        self._meter = cards.Meter(self._device, self.alone)
+
+    def _trained(self) -> OutcomeRecord:
+        work = {"name": self.name, "values": self.values, "directory": self.directory.absolute()}
+        work |= {"threads": self.threads, "share": self.share, "alone": self.alone}
+        with beside(self.others, work, self._device, self._end_as) as team:
+            files = checkpoint_path(self.directory, self.name), _files(self.directory, self.shorter)
+            outcome = self._train(self.config, self._report, *files, team.workers)
+        checkpoints.settle(self.directory, self.name)
+        if outcome.outcome in FINISHED:
+            self._meter.look()
+            memory, cuda_bytes = team.taken(self._meter.taken())
+            outcome = replace(outcome, memory_bytes=memory, cuda_bytes=cuda_bytes)
+        return outcome
+
+    def _report(self, record: EpochRecord | DynamicsRecord | ResumeRecord) -> None:
+        self._meter.look()
+        self._send({"record": record.kind, **asdict(record)})
+        if isinstance(record, EpochRecord) and record.epoch < self.config.epochs:
+            if self.pruned():
+                raise _Paused(record.epoch, _PRUNED)
+            if self.paused():
+                raise _Paused(record.epoch, _PAUSED)
+
+    def _send(self, message: Message) -> None:
+        try:
+            self.send(message)
         except Exception:
             raise
-        except BaseException as end:  # of this process, or of Tune's trial; the user's own are of the trial
-            ends.append(end)
+        except BaseException:  # of this process, or of Tune's trial; the user's own are of the trial
+            self._is_ended = True
             raise
 
-    torch.set_num_threads(threads)
-    device, meter = torch.device("cpu"), cards.Meter(torch.device("cpu"), False)
-    try:
-        device = device_of(config.device)
-        cards.freed(device)
-        cards.limit(device, share, cards.CONTEXT if cuda is None else cuda)
-        how = {} if others is None else {"workers": others.number + 1}
-        sent({"record": "start", **start_of(name, config, device), **how})
-        if paused():
-            raise _Paused(0, _PAUSED)
-        checkpoints.fetch(directory, name, trains=True)
-        meter = cards.Meter(device, alone)
-
-        def report(record: EpochRecord | DynamicsRecord | ResumeRecord) -> None:
-            meter.look()
-            sent({"record": record.kind, **asdict(record)})
-            if isinstance(record, EpochRecord) and record.epoch < config.epochs:
-                if pruned():
-                    raise _Paused(record.epoch, _PRUNED)
-                if paused():
-                    raise _Paused(record.epoch, _PAUSED)
-
-        work = {"name": name, "values": values, "directory": directory.absolute(), "threads": threads}
-        work |= {"share": share, "alone": alone}
-        with beside(others, work, device, partial(_end_as, sent, died)) as team:
-            files = checkpoint_path(directory, name), _files(directory, shorter)
-            outcome = train(config, report, *files, team.workers)
-        checkpoints.settle(directory, name)
-        if outcome.outcome in FINISHED:
-            meter.look()
-            memory, cuda_bytes = team.taken(meter.taken())
-            outcome = replace(outcome, memory_bytes=memory, cuda_bytes=cuda_bytes)
-    except _Paused as pause:
-        epochs, ending = pause.args
+    def _paused(self, epochs: int, ending: tuple[OutcomeName, str]) -> OutcomeRecord:
         if epochs:  # it may go on elsewhere; one that has not begun here has nothing to bring
             with suppress(UserError):  # it goes on from an earlier epoch then
-                checkpoints.settle(directory, name)
-        outcome = OutcomeRecord(name, ending[0], ending[1], epochs)
-    except TrialEnded as failed:
-        outcome = failed.outcome
-    except WorkerDied as gone:
-        if died is not None:
-            died(gone)
-        outcome = OutcomeRecord(name, "failed", str(gone), 0)
-    except BaseException as error:
-        if ends or isinstance(error, Interrupted):
-            raise
-        outcome = outcome_of(name, error, log_path(directory, name))
-        checkpoints.bring_log(directory, log_path(directory, name))
-    with _ending:
-        usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
-        send({"record": "outcome", **asdict(replace(outcome, alone=meter.alone))})
-        if not usable:
-            lost()
-    return usable
+                checkpoints.settle(self.directory, self.name)
+        return OutcomeRecord(self.name, *ending, epochs)
 
-
-def _end_as(
-    send: Callable[[Message], None],
-    died: Callable[[TrialEnded | WorkerDied], None] | None,
-    failure: TrialEnded | WorkerDied,
-) -> None:
-    """Ends this process, where it may be ended: its trial waits for a worker that does not come."""
-    if died is None:
-        return
-    if isinstance(failure, TrialEnded):
-        send({"record": "outcome", **asdict(failure.outcome)})
-    died(failure)
+    def _end_as(self, failure: TrialEnded | WorkerDied) -> None:
+        """Ends this process, where it may be ended: its trial waits for a worker that does not come."""
+        if self.died is None:
+            return
+        if isinstance(failure, TrialEnded):
+            self._send({"record": "outcome", **asdict(failure.outcome)})
+        self.died(failure)
 
 
 def _files(directory: Path, trials: Iterable[str]) -> Iterator[Path]:
