@@ -19,9 +19,8 @@ from sweep.reports.options import bring_run
 from sweep.reports.output import console
 from sweep.run.budget import NothingFits
 from sweep.run.directory import refuse_other_sweep
-from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED
-from sweep.run.launch import launch as run_launch
-from sweep.run.signals import EXIT_INTERRUPTED
+from sweep.run.launch import Launch
+from sweep.run.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from sweep.storage.cache import folder
 from sweep.storage.mirror import held
 from sweep.storage.objects import Address
@@ -158,7 +157,7 @@ def launch(
     with held(place, "sweep launch"):
         try:
             command = _command(source, overrides)
-            code = run_launch(config, place, console(), command=command, budget_hours=budget_hours, **how)
+            code = Launch(config, place, console(), command=command, budget_hours=budget_hours, **how).run()
         except NothingFits:
             code = EXIT_SOME_FAILED
     if code == EXIT_INTERRUPTED:

@@ -116,8 +116,8 @@ def plan(
     from sweep.plan.forecast import keep
     from sweep.plan.room import this_machine
     from sweep.plan.shapes import table
+    from sweep.run.capacity import capacity_here, refusal_here
     from sweep.run.directory import refuse_other_sweep
-    from sweep.run.launch import capacity_here, refusal_here
     from sweep.run.replay import refuse_mixing
     from sweep.run.screen import print_whole, say
     from sweep.storage.cache import shown
@@ -217,10 +217,10 @@ def launch(
     surrogate: bool,
 ) -> None:
     """Run the trials that are not finished yet."""
-    from sweep.run import launch as runner
     from sweep.run.budget import NothingFits
     from sweep.run.contradictions import refuse_contradictions
-    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE
+    from sweep.run.launch import Launch
+    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_SOME_FAILED, EXIT_STORAGE_GONE
     from sweep.share import Share
     from sweep.storage.mirror import held
     from trainers.record import has_records
@@ -259,9 +259,9 @@ def launch(
 
         how |= {"serial": True, "surrogate": Surrogate.load()}
     try:
-        code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
+        code = Launch(sweep, directory, screen, command=_command_line(), **how).run()
     except NothingFits:
-        sys.exit(runner.EXIT_SOME_FAILED)
+        sys.exit(EXIT_SOME_FAILED)
     ended = code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE)
     if ended and (share is None or has_records(directory)):  # a share may have no trial
         _print_summary(directory, screen)

@@ -13,7 +13,6 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,10 @@ from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.progress import Progress
 from sweep.run.budget import spent_seconds
 from sweep.run.directory import refuse_other_sweep
-from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
+from sweep.run.launch import Launch
 from sweep.run.notices import Notices
 from sweep.run.screen import say as _say
-from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, Interrupted, Interrupts
+from sweep.run.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_SOME_FAILED, Interrupted, Interrupts
 from sweep.search.inputs import fingerprints
 from sweep.search.trials import fixed_points, planned
 from trainers.errors import UserError
@@ -75,9 +74,9 @@ def decide(
         claim: a name of `analysis.claims.questions.NAMES`.
         hours: at most.
         command: what the user typed, for the records.
-        address: as for `sweep.run.launch.launch`.
-        serial: as for `sweep.run.launch.launch`.
-        debug: as for `sweep.run.launch.launch`.
+        address: as for `sweep.run.launch.Launch`.
+        serial: as for `sweep.run.launch.Launch`.
+        debug: as for `sweep.run.launch.Launch`.
 
     Returns:
         The exit code: 0 decided or out of hours, 1 some trials failed, 3 Ray is gone, 130 interrupted.
@@ -100,9 +99,11 @@ def decide(
                 Notices(config.notify, config.name, directory, console) as notices,
                 ExitStack() as up,  # one Ray for all launches: to start it takes longer than many a seed
             ):
-                run = partial(launch, directory=directory, console=console, command=command, decides=decides)
-                run = partial(run, address=address, serial=serial, debug=debug, up=up, notices=notices)
-                return _seed_after_seed(design, directory, console, hours, run)
+                how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "command": command}
+                how |= {"decides": decides, "up": up, "notices": notices}
+                return _seed_after_seed(
+                    design, directory, console, hours, lambda part: Launch(part, directory, console, **how).run()
+                )
         except Interrupted as stop:
             _say(console, f"stopped by {stop}; the same command goes on")
             return EXIT_INTERRUPTED

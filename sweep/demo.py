@@ -44,11 +44,11 @@ def _launch(directory: Path, screen: Console) -> int:
     from analysis.frames.log import read_log
     from sweep.config_file import load
     from sweep.reports.output import summary
-    from sweep.run.launch import launch
+    from sweep.run.launch import Launch
     from sweep.run.screen import print_whole
     from trainers.blanked import command_line
 
-    code = launch(load(CONFIG), directory, screen, command=command_line(["sweep", *sys.argv[1:]]))
+    code = Launch(load(CONFIG), directory, screen, command=command_line(["sweep", *sys.argv[1:]])).run()
     if not code:
         print_whole(screen, summary(read_log(directory), directory))
     return code

@@ -26,11 +26,13 @@ from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.evaluate.chunk import Skipped, chunk_values, hung_chunk, run_chunk, run_limited
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan, recorded
+from sweep.run.capacity import check_resources
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, clean, log_folder
 from sweep.run.hung import allowed
-from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources, kept_up
+from sweep.run.launch import kept_up
 from sweep.run.screen import duration, heard, print_whole, say
-from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
+from sweep.run.signals import EXIT_DONE, EXIT_SOME_FAILED, Interrupted, Interrupts, RayGone, StorageGone
+from sweep.run.ways import LOST
 from sweep.search.inputs import data_inputs
 from sweep.storage import cache
 from sweep.storage.mirror import heeded

@@ -1,6 +1,8 @@
 """A launch while it runs: who holds the directory, where trials run, what is shown.
 
-launch      through Ray Tune, in one process beside this one, or in this one
+launch      from a checked config to ended trials, whatever ends it
+capacity    what this machine has for one, and the line that refuses it
+ways        through Ray Tune, in one process beside this one, or in this one
 contradictions options of it that do not go together
 directory   a run directory: its files, its lock, whose it is
 lock        how it is held: by one for itself, or by shares of a sweep together

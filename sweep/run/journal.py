@@ -83,7 +83,7 @@ class Journal:
 
         Args:
             command: that launched them.
-            decides: see `sweep.run.launch.launch`.
+            decides: see `sweep.run.launch.Launch`.
         """
         self._file = LinkedFile(self.directory, self.named(RECORDS_FILE))
         try:

@@ -13,7 +13,8 @@ from typing import Self
 
 from trainers.files import hurry
 
-EXIT_INTERRUPTED = 130
+#: Of a launch or an evaluation: all is done; some trials failed or are left out; a signal has ended it.
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 
 #: What a user, a terminal that goes away or a scheduler ends a process with; Slurm and its like announce the end of a
 #: job with SIGUSR1 or SIGUSR2.

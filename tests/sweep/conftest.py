@@ -81,7 +81,7 @@ def tiny(sweep_file: Callable[..., Path]) -> Callable[..., SweepConfig]:
 def _launched(config: SweepConfig, directory: Path, **options: Any) -> tuple[int, str]:
     text = io.StringIO()
     options.setdefault("debug", options.get("serial", False))  # in this process, in which tests change things
-    code = runner.launch(config, directory, Console(file=text, width=200), command="test", **options)
+    code = runner.Launch(config, directory, Console(file=text, width=200), command="test", **options).run()
     return code, text.getvalue()
 
 

@@ -291,7 +291,7 @@ def test_a_failed_trial_stops_it_with_1(tiny: Tiny, tmp_path: Path, monkeypatch:
 def test_a_launch_that_did_not_end_its_trials_ends_it_with_its_exit_code_and_reason(
     code: int, why: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "launch", lambda *config, **how: code)
+    monkeypatch.setattr(module.Launch, "run", lambda launch: code)
     assert run(tiny(trial=TRIAL), tmp_path) == (
         code,
         "one trial first: without an epoch measured nobody knows what the others cost\n"

@@ -61,10 +61,8 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small")
     (directory / "small.yaml").write_text(yaml.safe_dump(SWEEP))
     config = load(directory / "small.yaml")
-    code = launch.launch(
-        config, directory / "run", Console(file=io.StringIO()), command="test", serial=True, debug=True
-    )
-    assert code == 0
+    how: dict[str, Any] = {"command": "test", "serial": True, "debug": True}
+    assert launch.Launch(config, directory / "run", Console(file=io.StringIO()), **how).run() == 0
     return directory / "run"
 
 
@@ -741,7 +739,8 @@ def test_training_s_last_bits_are_those_of_the_same_attack_in_the_same_places(
     (tmp_path / "clean.yaml").write_text(yaml.safe_dump(sweep))
     config = load(tmp_path / "clean.yaml")
     directory = tmp_path / "clean"
-    assert launch.launch(config, directory, Console(file=io.StringIO()), command="test", serial=True, debug=True) == 0
+    launched = launch.Launch(config, directory, Console(file=io.StringIO()), command="test", serial=True, debug=True)
+    assert launched.run() == 0
     for split in ("test", "val"):
         evaluated(directory, ("pgd",), split=split, strength=Strength(steps=4))
         trained, attacked = (

@@ -24,7 +24,8 @@ from sweep.plan.room import Room
 from sweep.progress import Progress
 from sweep.run import launch as runner
 from sweep.run import ray_tune
-from sweep.run.launch import _leaves_some, refusal_here
+from sweep.run.capacity import refusal_here
+from sweep.run.launch import _leaves_some
 from sweep.run.signals import Interrupted, RayGone
 from sweep.share import Share
 from trainers import checkpoint, loop
@@ -350,8 +351,8 @@ def test_outcomes_tell_whether_a_launch_left_trials_and_a_share_its_own(outcomes
 
 
 def test_a_plan_says_that_a_launch_here_would_be_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.run.launch.this_machine", lambda: Room("this machine", [{"CPU": 2.0, "GPU": 0.0}]))
-    monkeypatch.setattr("sweep.run.launch.cores", lambda: 2)
+    monkeypatch.setattr("sweep.run.capacity.this_machine", lambda: Room("this machine", [{"CPU": 2.0, "GPU": 0.0}]))
+    monkeypatch.setattr("sweep.run.capacity.cores", lambda: 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert refusal_here(tiny(resources={"workers": 2})) == ""
     assert refusal_here(tiny(resources={"workers": 12})) == (

@@ -17,6 +17,7 @@ from sweep.config import ResourcesConfig, SweepConfig
 from sweep.progress import Progress
 from sweep.run import child, nodes, ray_tune
 from sweep.run import launch as runner
+from sweep.run.capacity import check_resources
 from sweep.run.packing import Peak, memory_shape, peaks_of
 from trainers import loop
 from trainers.errors import UserError
@@ -104,7 +105,7 @@ def test_auto_without_a_gpu_is_one_line(tiny: Tiny, monkeypatch: pytest.MonkeyPa
     with pytest.raises(
         UserError, match=r"^resources.gpu: auto needs a GPU, .* none on this machine; set resources.gpu=0"
     ):
-        runner.check_resources(tiny(resources={"gpu": "auto"}), serial=False, address=None)
+        check_resources(tiny(resources={"gpu": "auto"}), serial=False, address=None)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_machine_has_room_for_all_workers_of_a_trial_or_that_is_one_line(
     with (
         pytest.raises(UserError, match=f"^resources.workers: a trial asks for {message}$") if message else nullcontext()
     ):
-        runner.check_resources(tiny(resources=resources), serial=serial, address=None)
+        check_resources(tiny(resources=resources), serial=serial, address=None)
 
 
 def test_by_memory_as_many_run_at_once_as_cores_allow_and_shares_can_be_told_apart(

@@ -213,11 +213,11 @@ def test_a_launch_whose_first_trials_fail_alike_exits_with_1_and_leaves_the_rest
         send({"record": "outcome", **asdict(OutcomeRecord(name, "failed", "KeyError: 'x'", 0))})
         return True
 
-    monkeypatch.setattr(runner, "run_trial", fails)
+    monkeypatch.setattr("sweep.run.ways.run_trial", fails)
     text = io.StringIO()
     console = Console(file=text, width=200)
     config = tiny(space=SPACE, fail_fast=2)
-    assert runner.launch(config, tmp_path / "run", console, command="test", serial=True, debug=True) == 1
+    assert runner.Launch(config, tmp_path / "run", console, command="test", serial=True, debug=True).run() == 1
     assert "fail_fast: the first 2 trials failed alike: KeyError: 'x'; the same command goes on" in text.getvalue()
     assert [one["outcome"] for one in read(tmp_path / "run") if one["record"] == "outcome"] == ["failed"] * 2
 
@@ -233,14 +233,14 @@ def test_a_launch_with_a_budget_that_is_used_up_exits_with_1_and_says_what_is_le
         send({"record": "outcome", **asdict(OutcomeRecord(name, "completed", "", 3))})
         return True
 
-    monkeypatch.setattr(runner, "run_trial", trains)
+    monkeypatch.setattr("sweep.run.ways.run_trial", trains)
     monkeypatch.setattr("sweep.plan.cost.cost_of", lambda *values: (None, []))  # its rate is timed
     text = io.StringIO()
     console = Console(file=text, width=200)
     config = tiny(space=SPACE, seeds=[0, 1])
     how: dict[str, Any] = {"command": "test", "serial": True, "debug": True}
-    assert runner.launch(config, tmp_path / "run", console, **how, budget_hours=0.3) == 1
+    assert runner.Launch(config, tmp_path / "run", console, **how, budget_hours=0.3).run() == 1
     assert "--budget-hours 0.3: 0.25 trial hours used; left out: seed 1 of all 5 points" in text.getvalue()
     (launched,) = (one for one in read(tmp_path / "run") if one["record"] == "launch")
     assert launched["budget_hours"] == 0.3
-    assert runner.launch(config, tmp_path / "run", console, **how) == 0
+    assert runner.Launch(config, tmp_path / "run", console, **how).run() == 0

@@ -159,8 +159,8 @@ def test_what_is_cancelled_under_again_is_not_run_by_the_next_ray_of_the_launch(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(launches, "_through_ray", launches._in_this_process)
-    monkeypatch.setattr(launches, "_ray_ahead", lambda *words: nullcontext())
+    monkeypatch.setattr(launches, "through_ray", launches.in_this_process)
+    monkeypatch.setattr(launches.Launch, "_ray_ahead", lambda *words: nullcontext())
     run, gone = tmp_path / "run", list[int]()
     *_, last = (trial["trial_id"] for trial in read(undisturbed) if trial["record"] == "trial")
 
