@@ -159,7 +159,7 @@ def _may_change(trial: TrialProgress, undo: bool, asked: bool) -> bool:
         undo: whether it is to run after all.
         asked: whether it was asked before that it be cancelled.
     """
-    return trial.cancelled or asked if undo else not trial.is_over
+    return trial.cancelled or (asked and not trial.is_over) if undo else not trial.is_over
 
 
 def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool) -> None:
@@ -170,7 +170,7 @@ def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool
     """
     from trainers.errors import UserError
 
-    if undo and not (trial.cancelled or asked):
+    if undo and not _may_change(trial, undo, asked):
         raise UserError(f"{directory}: trial {trial.id} is not cancelled ({trial.state(live=False)})")
     if not undo and (trial.finished or trial.pruned):
         raise UserError(f"{directory}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
@@ -184,11 +184,13 @@ def _write(
     from sweep.run.journal import cancelled_outcome
     from sweep.run.outside import write_down
 
-    records = [{"record": "outcome", **cancelled_outcome(trial, undo)} for trial in trials]
+    ended = [trial for trial in trials if undo and not trial.cancelled]  # of these the request alone is taken back
+    records = [{"record": "outcome", **cancelled_outcome(trial, undo)} for trial in trials if trial not in ended]
     if not write_down(directory, "sweep cancel", records, log, latest):
         return False
     for trial in trials:
-        requests.done(directory, trial.id)
+        for verb in (True, False):
+            requests.done(directory, trial.id, undo=verb)
     return True
 
 

@@ -150,11 +150,13 @@ class Writer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Writes the newest state; where the block raises, what hinders that is a line in the log."""
-        _training.discard(self)
-        if error is None:
-            self.flush()
-        elif error is not self._error:
-            _flush_or_log(self)
+        try:
+            if error is None:
+                self.flush()
+            elif error is not self._error:
+                _flush_or_log(self)
+        finally:
+            _training.discard(self)  # only now: who ends this process waits for the last file too
 
     def hold(self, state: State) -> None:
         """Takes the state of an epoch's end, which nothing changes any more, and begins to write it if a file is due.
@@ -193,9 +195,9 @@ class Writer:
         self._wanted = True
         self._unwritten, self._began = 0, time.monotonic()
         if not self._writing:
-            self._writing = True
             # A daemon: a disk that does not answer must not keep a process that is told to end.
             threading.Thread(target=self._write, name="checkpoint", daemon=True).start()
+            self._writing = True  # only now, as no thread may start; it waits for this block's end
 
     def _check(self) -> None:
         if self._error is not None:

@@ -31,6 +31,9 @@ _NO_HOST = re.compile(r"[^A-Za-z0-9-]", re.ASCII)
 PATIENCE = 60.0
 #: How long it is waited for in silence, s.
 SILENCE = 3.0
+#: How often a folder is made again that goes before there is a file in it.
+_MANY = 100
+
 #: Between two tries, s: the first and the longest.
 _PAUSES = 0.05, 1.0
 
@@ -74,6 +77,24 @@ def checkpoint_path(directory: Path, trial_id: str) -> Path:
 def previous_path(checkpoint: Path) -> Path:
     """Where the checkpoint before this one is kept, while the trial trains."""
     return checkpoint.with_name(f"{checkpoint.stem}.previous{checkpoint.suffix}")
+
+
+def opened(path: Path, opening: Callable[[Path], Result]) -> Result:
+    """Opens a file in a folder that is made for it, and made again where it goes with the process that made it before.
+
+    Args:
+        path: of the file.
+        opening: opens it.
+
+    Raises:
+        OSError: the folder cannot be made, or the file not be opened.
+    """
+    for _ in range(_MANY):
+        with suppress(FileNotFoundError, FileExistsError):  # between these steps, or within the first
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return opening(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return opening(path)
 
 
 def patiently(path: Path, act: Callable[[], Result], *, verb: str = "written") -> Result:

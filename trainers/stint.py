@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -28,7 +29,7 @@ from trainers.data.sources import shapes
 from trainers.engine import device_of
 from trainers.errors import UserError
 from trainers.fields import plural
-from trainers.files import checkpoint_path, remove_parts, storage_time, why, write
+from trainers.files import checkpoint_path, opened, remove_parts, storage_time, why, write
 from trainers.loop import train
 from trainers.machine import machine, started
 from trainers.outcome import outcome_of, start_of
@@ -289,22 +290,7 @@ class Stint:
 def _held(directory: Path) -> Iterator[None]:
     """A block in which no launch and no other stint writes to this directory."""
     path = directory / _LOCK
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", errors="replace", opener=plain)  # noqa: SIM115  # its block follows
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be written: {error.strerror}; give --records a place that can") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_there(file, path):
-                raise BlockingIOError  # its holder has just removed it, and another may hold a new one
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read(200).strip() or "unknown"
-            raise UserError(f"{directory}: is in use by another command ({holder}); wait for it") from None
-        except OSError:  # storage without locks: whoever carries records there sees to it
-            pass
+    with _locked(path) as file:
         try:
             if holder := _soft_holder(directory):
                 raise UserError(f"{directory}: is in use by another command ({holder}); wait for it")
@@ -316,6 +302,28 @@ def _held(directory: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    while True:
+        try:
+            file = opened(path, partial(open, mode="a+", errors="replace", opener=plain))
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}: cannot be written: {error.strerror}; give --records a place that can"
+            ) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                holder = file.read(200).strip() or "unknown"
+            raise UserError(f"{path.parent}: is in use by another command ({holder}); wait for it") from None
+        except OSError:  # storage without locks: whoever carries records there sees to it
+            return file
+        if _is_there(file, path):
+            return file
+        file.close()  # its holder has just removed it, and another may hold a new one
 
 
 def _soft_holder(directory: Path) -> str:

@@ -65,18 +65,18 @@ class RunLock:
         Raises:
             UserError: it cannot be written or locked, or another holds it.
         """
-        name = _name(holder, share)
+        name, where = _name(holder, share), "--out " if holder.startswith("sweep launch") else ""
         self._made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
-            file_lock = FileLock(directory, share)
-            self._lock: FileLock | SoftLock = file_lock
             with suppress(FileNotFoundError):  # the folder goes with who made it: nothing is there to append to
                 for path in written_in_place(directory):
                     open(path, "a", opener=plain).close()
+            file_lock = FileLock(directory, share)
+            self._lock: FileLock | SoftLock = file_lock
         except OSError as error:
             about = f" {Path(error.filename).name}" if error.errno in (errno.ELOOP, errno.EINVAL) else ""
             raise UserError(
-                f"--out {directory}: cannot be written:{about} {error.strerror}; give a folder that can"
+                f"{where}{directory}: cannot be written:{about} {error.strerror}; give a folder that can"
             ) from None
         try:
             self._take(file_lock, directory, name, share)
@@ -85,8 +85,8 @@ class RunLock:
         except OSError as error:
             self._remove()
             raise UserError(
-                f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has flock, or "
-                "hard links"
+                f"{where}{directory}: cannot be locked: {error.strerror}; give a folder whose file system has flock, "
+                "or hard links"
             ) from None
 
     def _take(self, file_lock: FileLock, directory: Path, name: str, share: Share | None) -> None:

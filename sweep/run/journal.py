@@ -21,13 +21,14 @@ from sweep.plan.plan import Plan
 from sweep.plan.stopping import strata_axes
 from sweep.progress import TrialProgress
 from sweep.run.budget import Budget
-from sweep.run.directory import CONFIG_FILE, clean, log_path, write_whole
+from sweep.run.directory import CONFIG_FILE, clean, log_path, refuse_other_sweep, write_whole
 from sweep.run.hung import Paces, hung, shape_of
 from sweep.run.preemption import outcome_when_stopped
 from sweep.run.signals import FailedAlike, Interrupted
 from sweep.run.trial import Message
 from sweep.search.trials import FixedSearch, PlannedTrial
 from sweep.stopping.fail_fast import FailFast
+from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import code_version, environment
@@ -62,6 +63,8 @@ class Journal:
         """Of trials that are replayed: the version of the response surface."""
         self.epoch_timeout: float | None = None
         """In place of the config's, of trials that begin from now on."""
+        self.refused: UserError | None = None
+        """Why a record could not be written."""
         self._plan = plan
         used = {trial.number for trial in plan.progress.trials.values()}
         self._numbers = (number for number in count() if number not in used)
@@ -85,6 +88,7 @@ class Journal:
             command: that launched them.
             decides: see `sweep.run.launch.Launch`.
         """
+        refuse_other_sweep(self.directory, self._plan.config)  # another share may have begun since the lock was got
         self._file = LinkedFile(self.directory, self.named(RECORDS_FILE))
         try:
             self._begin(command, decides)
@@ -331,9 +335,13 @@ class Journal:
             self._prune()
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
-        self.guard()
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
-        self._file.append(kind, stamped)
+        try:
+            self.guard()
+            self._file.append(kind, stamped)
+        except UserError as error:
+            self.refused = error
+            raise
         self.progress.add({"record": kind, **stamped})
         if self._plan.stopping:
             self._plan.stopping.add({"record": kind, **stamped})

@@ -20,6 +20,7 @@ from typing import IO
 
 from sweep.share import Share
 from trainers.errors import UserError
+from trainers.files import opened
 from trainers.plain_file import plain
 
 LOCK_FILE = ".lock"
@@ -33,9 +34,6 @@ PATIENCE_AT_DOOR = 60.0
 #: Between two tries, s.
 _PAUSE = 0.02
 
-#: How often a folder is made again that goes before there is a file in it.
-_MANY = 100
-
 #: Bytes of the text that names a holder.
 LONGEST_NAME = 200
 
@@ -43,6 +41,10 @@ _ALONE = fcntl.LOCK_EX | fcntl.LOCK_NB
 _TOGETHER = fcntl.LOCK_SH | fcntl.LOCK_NB
 
 _OF_SHARE = re.compile(r"\.lock-([0-9]+)of([0-9]+)", re.ASCII)
+
+
+class Held(UserError):
+    """A run directory is in use by another command."""
 
 
 class InUse(Exception):
@@ -55,9 +57,9 @@ class InUse(Exception):
         """
         self.holder, self.way_out = holder or "unknown", way_out
 
-    def refusal(self, directory: Path) -> UserError:
+    def refusal(self, directory: Path) -> Held:
         """What the user is told."""
-        return UserError(f"{directory}: is in use by another command ({self.holder}); {self.way_out}")
+        return Held(f"{directory}: is in use by another command ({self.holder}); {self.way_out}")
 
 
 def in_the_way(own: Share | None, others: Iterable[tuple[str, Share | None]]) -> InUse | None:
@@ -149,12 +151,7 @@ class FileLock:
         return self.path.with_name(f"{LOCK_FILE}-{self._share.index}of{self._share.count}")
 
     def _opened(self) -> IO[str]:
-        for _ in range(_MANY):  # between any two of these steps the folder may go, with the process that made it
-            with suppress(FileNotFoundError, FileExistsError):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                return _open(self.path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return _open(self.path)
+        return opened(self.path, _open)
 
     def _try(self) -> InUse | None:
         """Holds it, or gives why not."""

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.frames.log import read_records
+from sweep.progress import Progress
 from sweep.run.directory import RunLock
+from sweep.run.lock import Held
 from sweep.storage.cache import address_of
 from trainers.errors import UserError
 from trainers.record.linked import LinkedFile, refuse_lost
@@ -41,15 +44,18 @@ def write_down(
         written then.
 
     Raises:
-        UserError: the run was registered, and its registration is gone.
+        UserError: something was written there since `earlier` was read, which might change what is asked for; the run
+            cannot be written; or it was registered, and its registration is gone.
     """
     if address_of(directory) is not None:
         return False
     try:
         lock = RunLock(directory, f"{holder}, process")
-    except UserError:
+    except Held:
         return False
     with lock:
+        if Progress.of(read_records(directory, replays=True)).latest != latest:
+            raise UserError(f"{directory}: another command wrote there in this moment; give this one once more")
         refuse_lost(directory, earlier)
         before()
         file = LinkedFile(directory)

@@ -38,6 +38,7 @@ from sweep.run.signals import STOPPING, Interrupted, signals_kept
 from sweep.run.trial import RESTARTS, Message, never, run_together, run_trial, trial_values
 from sweep.run.workers import TrialEnded, WorkerDied
 from sweep.storage.cache import local, named
+from trainers.errors import UserError
 from trainers.record import OutcomeRecord
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
@@ -101,7 +102,12 @@ def run(
     )
     quiet = _quiet(logs / journal.named("driver.log"))
     with quiet, _written_when_stopped(journal, bell), _keys_kept(), signals_kept(), _corrected(packing):
-        tuner.fit()
+        try:
+            tuner.fit()
+        except tune.TuneError:  # whatever is raised as a message is taken, as the text of its traceback
+            if journal.refused is None:
+                raise
+            raise journal.refused from None
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
 
@@ -115,13 +121,14 @@ def _bell() -> Any:
 
 @contextmanager
 def _written_when_stopped(journal: Journal, bell: Any) -> Iterator[None]:
-    """A block of running trials; where a signal ends it, their checkpoints are then those of their last epochs."""
+    """A block of running trials; where a signal ends it, or as no record can be written any more, their checkpoints are
+    then those of their last epochs."""
     try:
         yield
-    except Interrupted as stop:
+    except (Interrupted, UserError) as stop:
         running = [trial.id for trial in journal.progress.running()]
-        # First, because Ray ends this process where the signal has ended Ray's own.
-        journal.interrupt(stop.reason)
+        if isinstance(stop, Interrupted):  # first, because Ray ends this process where the signal has ended Ray's own
+            journal.interrupt(stop.reason)
         # Beside this thread: where the signal has ended Ray's own processes too, calls to it do not come back.
         ringing = threading.Thread(target=_ring, args=(bell, running), name="ring", daemon=True)
         ringing.start()

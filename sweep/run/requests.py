@@ -167,10 +167,9 @@ def taken(directory: Path, name: str) -> None:
         _remove(directory, name)
 
 
-def done(directory: Path, trial: str) -> None:
-    """Nothing more is asked of a trial."""
-    for verb in (_CANCEL, _UNDO):
-        taken(directory, f"{verb}{trial}")
+def done(directory: Path, trial: str, undo: bool) -> None:
+    """A trial has ended, or (undo) is to run after all; what was asked for since then stays."""
+    taken(directory, f"{_UNDO if undo else _CANCEL}{trial}")
 
 
 def _write(directory: Path, name: str, text: str) -> None:

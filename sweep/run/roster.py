@@ -89,8 +89,10 @@ class Roster:
         def follow() -> None:
             with nodes.probing(self._directory, self._inputs) as ask:
                 while not over.wait(PAUSE):
-                    self._look(ask)
-            self._ask_for(0)
+                    with suppress(Exception):  # of many classes, as a GCS that comes up again; the next look asks anew
+                        self._look(ask)
+            with suppress(Exception):
+                self._ask_for(0)
 
         following = threading.Thread(target=follow, name="ray-roster", daemon=True)
         following.start()
@@ -133,10 +135,7 @@ class Roster:
             )
 
     def _look(self, ask: Callable[[Mapping[str, Any]], Any]) -> None:
-        try:
-            everyone: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        except Exception:  # of many classes; whether Ray is there is looked at elsewhere
-            return
+        everyone: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         up = {node["NodeID"]: node for node in everyone if node["Alive"]}
         before = set(self._known)
         for name in self._known.keys() - up.keys() if up else ():
@@ -165,9 +164,10 @@ class Roster:
     def _ask_for(self, number: int) -> None:
         """Has an autoscaler asked for nodes for so many processes, and for no more."""
         while len(self._demands) > number:
-            waiting.given_back(self._demands.pop())
-        if missing := number - len(self._demands):
-            self._demands += waiting.more(self._resources, self._known, missing)
+            waiting.given_back(self._demands[-1])
+            self._demands.pop()
+        while len(self._demands) < number:
+            self._demands.append(waiting.more(self._resources, self._known))
 
     def _let_go(self, name: str) -> None:
         title = self._known.pop(name)

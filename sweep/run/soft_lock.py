@@ -154,7 +154,8 @@ class SoftLock:
                 raise
             os.listdir(self._folder)  # else it is the storage that is away
             self._lost = True
-        self._lost |= not self._is_in(_latest(self._folder)[1])
+        number, found = _latest(self._folder)
+        self._lost |= number > 0 and not self._is_in(found)  # a listing may miss who goes and who comes
         self._beaten = now
 
     def _is_in(self, found: Sequence[_Holder]) -> bool:

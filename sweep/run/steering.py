@@ -98,7 +98,7 @@ class Steering:
             if not trials.cancel(trial_id):
                 return
             self._journal.cancel(trial_id)
-        requests.done(self._journal.directory, trial_id)
+        requests.done(self._journal.directory, trial_id, undo=False)
 
     def _undo(self, trials: Trials, trial_id: str) -> None:
         trial = self._journal.progress.trials.get(trial_id)
@@ -106,7 +106,7 @@ class Steering:
             return
         if trial.cancelled and (planned := self._journal.taken_back(trial_id)) is not None:
             trials.put_back(planned)
-        requests.done(self._journal.directory, trial_id)
+        requests.done(self._journal.directory, trial_id, undo=True)
 
     def _note(self, name: str, note: Mapping[str, Any]) -> None:
         """Writes a note down once: what is asked for is read anew only now and then, and its file may not go."""

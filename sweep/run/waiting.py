@@ -76,23 +76,22 @@ def demand(resources: ResourcesConfig, number: int) -> Any:
     return placement_group([resources.asked] * number, "STRICT_SPREAD")
 
 
-def more(resources: ResourcesConfig, known: Iterable[str], number: int) -> list[Any]:
-    """Shows an autoscaler that so many processes of trials would run on nodes that are not there yet.
+def more(resources: ResourcesConfig, known: Iterable[str]) -> Any:
+    """Shows an autoscaler that one more process of trials would run on nodes that are not there yet.
 
-    A placement group each, which no known node can take; Ray's `request_resources` would outlive a driver that was
+    A placement group, which no known node can take; Ray's `request_resources` would outlive a driver that was
     killed, and these do not.
 
     Args:
         resources: of a process of trials.
         known: ids of the nodes that are there.
-        number: of processes.
 
     Returns:
-        What `given_back` takes, one by one.
+        What `given_back` takes.
     """
     workers = resources.workers
     new = [{NODE_ID: f"!in({','.join(sorted(known))})"}] * workers
-    return [placement_group([resources.asked] * workers, "PACK", bundle_label_selector=new) for _ in range(number)]
+    return placement_group([resources.asked] * workers, "PACK", bundle_label_selector=new)
 
 
 def given_back(group: Any) -> None:

@@ -121,6 +121,9 @@ def claimed(directory: Path, holder: str = "") -> Iterator[str | None]:
 
     Yields:
         None; or what the launch says of itself that has claimed it.
+
+    Raises:
+        UserError: another reader has not ended within `_PATIENCE`.
     """
     with open(directory / _CLAIM, "a+") as file:
         deadline = time.monotonic() + (_PATIENCE if not holder else 1.0)
@@ -131,7 +134,12 @@ def claimed(directory: Path, holder: str = "") -> Iterator[str | None]:
             except BlockingIOError:
                 file.seek(0)
                 text = file.read(300)
-                if (text and not holder) or time.monotonic() > deadline:
+                late = time.monotonic() > deadline
+                if late and not (text or holder):
+                    raise UserError(
+                        f"{directory}: another command is still bringing the run here; give this one again"
+                    ) from None
+                if late or (text and not holder):
                     yield text or "a reader"
                     return
                 time.sleep(0.05)

@@ -114,8 +114,8 @@ class _Uploads:
         with self._changed:
             self._waiting[path] = None
             if not self._working:
-                self._working = True
                 threading.Thread(target=self._work, name="store-checkpoints", daemon=True).start()
+                self._working = True  # only now, as no thread may start; it waits for this block's end
 
     def flush(self) -> None:
         """Returns once all are there, or were tried: what was not taken is a line in the log."""

@@ -23,6 +23,7 @@ from sweep.storage.cache import address_of
 from sweep.storage.objects import Away, Stamp, Store, gone, patiently, store_at
 from trainers.errors import UserError
 from trainers.files import PATIENCE
+from trainers.machine import machine
 
 #: Between two writings, s.
 BEAT = 10.0
@@ -54,13 +55,13 @@ class StoreLock:
         Args:
             store: that the run lies in.
             holder: what the next one is told that is running there.
-            cache: a word of the folder of this machine, which the caller has claimed: what another left under the same
-                word is of a process that is gone.
+            cache: a word of the folder of this machine, which the caller has claimed: what another of this machine left
+                under the same word is of a process that is gone.
             lose: told why, in a thread, when the run is held no more.
         """
         self._store, self._lose = store, lose
         self._name = f"{FOLDER}/{secrets.token_hex(8)}"
-        self._values = {"holder": holder, "cache": cache}
+        self._values = {"holder": holder, "cache": cache, "machine": machine()}
         self._beats = 0
         self._over = threading.Event()
         self._beating: threading.Thread | None = None
@@ -127,7 +128,8 @@ class StoreLock:
         return others
 
     def _is_left(self, other: _Other, own: Stamp) -> bool:
-        same = other.values.get("cache") == self._values["cache"]
+        # A cache folder on a home that machines share may have locks for each machine alone.
+        same = all(other.values.get(key) == self._values[key] for key in ("cache", "machine"))
         return same or own.time_ns - other.stamp.time_ns > STALE * 1e9
 
     def _read(self, path: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from analysis.frames.trials import load_trials
 from sweep.cli import main
-from sweep.run import requests
+from sweep.run import outside, requests
 from sweep.run.directory import EVALUATION, RunLock
 from trainers.record import PrunedRecord, RecordFile, read
 
@@ -134,6 +134,50 @@ def test_while_somebody_holds_the_run_a_cancel_is_asked_of_the_launch(begun: Pat
         assert "no launch is running" in sweep("cancel", begun, name, "--undo").stdout
     assert requests.asked(begun) == requests.Asked(undo=frozenset({name}))
     assert (begun / "records.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [["cancel"], ["rerun"]])
+def test_what_is_written_while_a_command_reads_stands(
+    words: list[str], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch that completes the trial just before the command gets the run."""
+    file = finished / "records.jsonl"
+    *lines, last = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines))
+    name = unfinished(finished)
+    weights = finished / "checkpoints" / f"{name}.pt"
+    assert weights.exists()
+
+    def late(directory: Path, holder: str) -> RunLock:
+        with file.open("ab") as records:
+            records.write(last)
+        return RunLock(directory, holder)
+
+    monkeypatch.setattr(outside, "RunLock", late)
+    told = sweep(*words, finished, name)
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert told.stderr.endswith("another command wrote there in this moment; give this one once more\n")
+    assert load_trials(finished).set_index("trial_id").outcome[name] == "completed"
+    assert weights.exists()
+
+
+def test_a_cancel_that_came_too_late_is_not_taken_back_over_what_has_ended(finished: Path) -> None:
+    name = trial_of(finished)
+    requests.cancel(finished, name)
+    told = sweep("cancel", finished, name, "--undo")
+    assert (told.exit_code, "is not cancelled (completed)" in told.stderr) == (2, True)
+    assert sweep("cancel", finished, "--undo", "--where", "seed >= 0").stdout == "0 trials; nothing is changed\n"
+    assert load_trials(finished).set_index("trial_id").outcome[name] == "completed"
+
+
+def test_a_run_that_cannot_be_written_is_not_taken_for_one_that_somebody_holds(finished: Path, tmp_path: Path) -> None:
+    file = finished / "records.jsonl"
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    for words in (["rerun", "TRIAL"], ["note", "TRIAL", "odd"]):
+        told = sweep(words[0], finished, *(trial_of(finished) if word == "TRIAL" else word for word in words[1:]))
+        assert (told.exit_code, "cannot be written: records.jsonl is a symbolic link" in told.stderr) == (2, True)
+    assert not (finished / ".lock").exists()
 
 
 def test_what_was_asked_while_a_launch_ended_is_done_by_the_next(

@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -343,6 +345,44 @@ def test_a_slow_disk_does_not_stop_the_training_and_what_waits_for_it_is_replace
     assert began[0] == 1
     assert began[-1] == 5
     assert set(began) <= {1, 4, 5}  # what came while the first was written took each other's place
+
+
+def test_who_ends_the_process_waits_for_a_trials_last_file_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path, save, begun, free = tmp_path / "trial.pt", checkpoint.save, threading.Event(), threading.Event()
+
+    def slow(at: Path, state: checkpoint.State) -> None:
+        begun.set()
+        assert free.wait(timeout=60)
+        save(at, state)
+
+    def train() -> None:
+        with checkpoint.Writer(path, CheckpointConfig()) as writer:
+            writer.hold({"epoch": 1})
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    threads = [threading.Thread(target=each) for each in (train, checkpoint.write_held)]
+    threads[0].start()
+    assert begun.wait(timeout=60)
+    time.sleep(0.2)  # the block has ended, and waits for its file
+    threads[1].start()
+    threads[1].join(0.2)
+    assert threads[1].is_alive()
+    free.set()
+    for thread in threads:
+        thread.join(60)
+    assert checkpoint.load(path)["epoch"] == 1
+
+
+def test_where_no_thread_can_start_a_trial_does_not_wait_for_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+    with (
+        pytest.raises(RuntimeError, match="can't start new thread"),
+        checkpoint.Writer(tmp_path / "trial.pt", CheckpointConfig()) as writer,
+    ):
+        writer.hold({"epoch": 1})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_of_the_writing_ends_the_trial_at_its_next_epoch(

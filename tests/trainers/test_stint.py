@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,17 +225,22 @@ def test_a_registered_run_goes_on_nowhere_without_its_registration(tmp_path: Pat
         assert (tmp_path / RECORDS_FILE).read_bytes() == before
 
 
-def test_a_lock_that_its_holder_has_just_removed_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_its_holder_has_just_removed_is_not_taken_but_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever opened it before would hold a file that nobody else can see, beside who makes a new one."""
-    lock = fcntl.flock
+    lock, folder, seen = fcntl.flock, tmp_path / "run", list[bool]()
 
     def removed_between(file: Any, how: int) -> None:
-        (tmp_path / ".lock").unlink()
+        if not seen:
+            shutil.rmtree(folder)  # the one before had made it
         lock(file, how)
+        seen.append((folder / ".lock").exists())
 
     monkeypatch.setattr(stint.fcntl, "flock", removed_between)
-    with pytest.raises(UserError, match="is in use by another command"):
-        Stint(listed(0), tmp_path / RECORDS_FILE, say=lambda line: None).run()
+    Stint(listed(0, epochs=1), folder / RECORDS_FILE, say=lambda line: None).run()
+    assert seen[:2] == [False, True]
+    assert len(read(folder)) > 1
 
 
 def test_which_files_give_trials_out_changes_no_code_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

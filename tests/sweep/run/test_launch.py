@@ -33,6 +33,7 @@ from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.outcome import logged
 from trainers.record import read
+from trainers.record.linked import LinkedFile
 
 Launch = Callable[..., tuple[int, str]]
 Tiny = Callable[..., SweepConfig]
@@ -363,6 +364,22 @@ def test_a_plan_says_that_a_launch_here_would_be_refused(tiny: Tiny, monkeypatch
         "a launch here is refused: resources.gpu: a trial asks for 1 GPU, and this machine has 0; set resources.gpu=0 "
         "to train on the CPU"
     )
+
+
+def test_through_ray_a_record_that_cannot_be_written_ends_the_launch_in_one_line(
+    tiny: Tiny, launch: Launch, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, epochs = LinkedFile.append, list[str]()
+
+    def full(file: LinkedFile, kind: str, values: dict[str, Any]) -> None:
+        epochs.extend([values["trial_id"]] if kind == "epoch" else [])
+        if len(epochs) > 2:
+            raise UserError("records.jsonl: cannot be written: No space left on device")
+        append(file, kind, values)
+
+    monkeypatch.setattr(LinkedFile, "append", full)
+    with pytest.raises(UserError, match=r"^records.jsonl: cannot be written: No space left on device$"):
+        launch(tiny(), tmp_path / "run")
 
 
 def test_what_a_node_of_rays_has_not_is_refused_by_it(

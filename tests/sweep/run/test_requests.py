@@ -32,7 +32,9 @@ def test_the_last_word_about_a_trial_counts(tmp_path: Path) -> None:
     assert asked(tmp_path) == Asked(cancel=frozenset({TRIAL}))
     requests.cancel(tmp_path, TRIAL, undo=True)
     assert asked(tmp_path) == Asked(undo=frozenset({TRIAL}))
-    requests.done(tmp_path, TRIAL)
+    requests.done(tmp_path, TRIAL, undo=False)  # what was asked last stays
+    assert asked(tmp_path) == Asked(undo=frozenset({TRIAL}))
+    requests.done(tmp_path, TRIAL, undo=True)
     assert asked(tmp_path) == Asked()
 
 

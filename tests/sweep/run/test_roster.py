@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faults_harness import until
+from ray.exceptions import GetTimeoutError
 
 from sweep.config import ResourcesConfig
 from sweep.run import nodes, ray_packing, roster, waiting
@@ -34,7 +38,7 @@ class Cluster:
         monkeypatch.setattr(nodes, "answer", lambda name, reference: reference)
         monkeypatch.setattr(ray_packing, "memory", lambda node, resources: 2**30)
         monkeypatch.setattr(waiting, "given_back", lambda group: None)
-        monkeypatch.setattr(waiting, "more", lambda resources, known, number: [frozenset(known)] * number)
+        monkeypatch.setattr(waiting, "more", lambda resources, known: frozenset(known))
 
     def add(self, name: str, host: str = "", cpus: float = 2) -> None:
         has = {"CPU": cpus} if cpus else {}
@@ -245,6 +249,26 @@ def test_once_paused_and_at_the_end_an_autoscaler_is_asked_for_nothing(
     with roster.followed():
         assert len(roster._demands) == 3
     assert roster._demands == []
+
+
+def test_a_call_to_ray_that_fails_once_ends_no_looks(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, joined = list[str](), threading.Event()
+
+    def more(resources: ResourcesConfig, known: Iterable[str]) -> frozenset[str]:
+        asked.append("more")
+        if len(asked) == 2:
+            raise GetTimeoutError("GCS comes up again")
+        return frozenset(known)
+
+    monkeypatch.setattr(waiting, "more", more)
+    monkeypatch.setattr(nodes, "probing", lambda *where: nullcontext(lambda node: joined.set() or node["NodeID"]))
+    monkeypatch.setattr("sweep.run.roster.PAUSE", 0.01)
+    roster = watch(wait=10)
+    roster.more = 3
+    with roster.followed():
+        until(lambda: len(roster._demands) == 3, "the call that failed is not made again")
+        cluster.add("second")
+        assert joined.wait(60)
 
 
 def test_room_on_a_node_that_failed_is_none(cluster: Cluster) -> None:

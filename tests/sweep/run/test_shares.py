@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults_harness import Command, Commands, lines, numbers
@@ -17,7 +18,9 @@ from analysis.frames.trials import load_trials
 from sweep.cli import _print_summary
 from sweep.config import SweepConfig
 from sweep.run.directory import RunLock
+from sweep.run.journal import Journal
 from sweep.share import Share
+from trainers.errors import UserError
 from trainers.record import read, record_files
 
 SameNumbers = Callable[[Path, Path], None]
@@ -173,3 +176,22 @@ def test_a_share_without_a_trial_has_nothing_to_do(commands: Commands, sweep_fil
     said = commands.finish("launch", sweep_file(), "--out", tmp_path / "run", "--serial", "--shard", "1/999")
     assert "share 1/999, 0 of 4 trials" in said
     assert "nothing left to run" in said
+
+
+def test_a_share_of_another_sweep_that_began_meanwhile_is_refused_before_it_writes(
+    tiny: Callable[..., SweepConfig],
+    launch: Callable[..., tuple[int, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, how, open_block = tmp_path / "run", {"serial": True}, Journal.open
+
+    def late(journal: Journal, *reason: Any) -> Any:
+        monkeypatch.setattr(Journal, "open", open_block)
+        assert launch(tiny(name="other"), run, share=Share(2, 2), **how)[0] == 0
+        return open_block(journal, *reason)
+
+    monkeypatch.setattr(Journal, "open", late)
+    with pytest.raises(UserError, match="holds the sweep 'other', not 'tiny'; give another --out"):
+        launch(tiny(), run, share=Share(1, 2), **how)
+    assert [path.name for path in record_files(run)] == ["records.2of2.jsonl"]

@@ -226,6 +226,19 @@ def test_who_was_stopped_for_long_and_found_nobody_there_goes_on(directory: Path
         assert woken(holder) == "still held"
 
 
+def test_a_listing_without_any_number_is_believed_by_no_holder(
+    directory: Path, no_flock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large folder it may miss both the number that goes and the one that comes, and one is always there."""
+    with RunLock(directory) as held:
+        assert isinstance(held._lock, SoftLock)
+        with monkeypatch.context() as patched:
+            patched.setattr(soft_lock, "_latest", lambda folder: (0, []))
+            held._lock._beat()
+        held.check()
+    assert not is_live(directory)
+
+
 def test_of_many_who_see_a_dead_holder_one_gets_the_directory(directory: Path, no_flock: None) -> None:
     with holding(directory, code=ELSEWHERE) as holder:
         holder.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import signal
 import time
@@ -192,10 +193,39 @@ def test_a_cancel_that_is_taken_back_while_the_launch_runs_has_the_trial_run_by_
 ) -> None:
     run = tmp_path / "run"
     when("epoch", lambda record: requests.cancel(run, record["trial_id"]) if not outcomes(run) else None)
-    when("outcome", lambda record: requests.cancel(run, record["trial_id"], undo=record["outcome"] == "cancelled"))
+    undo = {"cancelled": True, "completed": False}  # the latter comes too late
+    when(
+        "outcome",
+        lambda record: (
+            requests.cancel(run, record["trial_id"], undo[record["outcome"]]) if record["outcome"] in undo else None
+        ),
+    )
     assert launch(tiny(), run, serial=True, debug=False)[0] == 0
     assert outcomes(run)[:2] == ["cancelled", "interrupted"]
     same_numbers(run, undisturbed)
+    assert not list((run / requests.FOLDER).iterdir())
+
+
+def test_of_a_cancel_and_its_opposite_within_one_look_the_later_holds(
+    tiny: Tiny, launch: Launch, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, look, undone = tmp_path / "run", requests.Requests.look, list[str]()
+    last = [one["trial_id"] for one in read(undisturbed) if one["record"] == "trial"][-1]
+
+    def looked(self: requests.Requests) -> requests.Asked:
+        if not undone and outcomes(run):
+            requests.cancel(run, last)
+            self._looked = -math.inf
+            asked = look(self)
+            requests.cancel(run, last, undo=True)  # before the launch does what it has just read
+            undone.append(last)
+            return asked
+        return look(self)
+
+    monkeypatch.setattr(requests.Requests, "look", looked)
+    assert launch(tiny(), run, serial=True)[0] == 0
+    own = [one["outcome"] for one in read(run) if one["record"] == "outcome" and one["trial_id"] == last]
+    assert own == ["cancelled", "interrupted", "completed"]
     assert not list((run / requests.FOLDER).iterdir())
 
 
@@ -326,7 +356,8 @@ def test_whatever_is_asked_at_whatever_moment_no_trial_is_lost_or_run_twice(
     requests.resume(run)
     launched.code()
     for name in names:  # what was asked of a launch that was about to end holds for the next
-        requests.done(run, name)
+        for undo in (True, False):
+            requests.done(run, name, undo)
     commands.finish(*words, "--again", launches=2)
     same_numbers(run, undisturbed)
     assert numbers(run) == numbers(undisturbed)

@@ -18,6 +18,7 @@ from sweep.run.requests import Asked
 from sweep.storage import cache, mirror
 from sweep.storage.asked import FOLDER, Carrier, brought
 from sweep.storage.objects import Address, Store
+from trainers.errors import UserError
 from trainers.record import NoteRecord, RecordFile
 
 TRIAL = "0123456789ab"
@@ -49,7 +50,7 @@ def test_what_is_asked_or_taken_back_on_one_side_is_on_the_other_after_the_next_
     assert requests.asked(one).notes == requests.asked(other).notes != {}
     requests.taken(one, *requests.asked(one).notes)
     assert requests.asked(one).paused == requests.asked(other).paused != ""
-    requests.done(one, TRIAL)  # by the launch
+    requests.done(one, TRIAL, undo=False)  # by the launch
     carries.carry()
     asks.carry()
     requests.resume(other)
@@ -71,7 +72,7 @@ def test_two_sides_that_ask_at_random_agree_once_both_have_looked(tmp_path: Path
             case 1:
                 requests.cancel(folder, TRIAL, rng.random() < 0.5)
             case 2:
-                requests.done(folder, TRIAL)
+                requests.done(folder, TRIAL, undo=rng.random() < 0.5)
             case _:
                 requests.pause(folder) if rng.random() < 0.5 else requests.resume(folder)
         wanted = requests.asked(folder)
@@ -146,3 +147,13 @@ def test_commands_on_another_machine_ask_the_launch_that_holds_the_run(
 def test_of_an_ordinary_directory_nothing_is_brought(tmp_path: Path) -> None:
     brought(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_asked_while_the_run_is_brought_for_too_long_is_refused_and_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_PATIENCE", 0.2)
+    with cache.claimed(tmp_path) as reader:
+        assert reader is None
+        with pytest.raises(UserError, match="another command is still bringing the run here; give this one again"):
+            cache.claimed(tmp_path).__enter__()

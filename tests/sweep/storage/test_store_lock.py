@@ -55,6 +55,16 @@ def test_what_a_killed_command_left_is_taken_after_its_time_and_at_once_from_the
             assert holder(store) == "next"
 
 
+def test_a_lock_of_another_machine_with_the_same_folder_is_not_left_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a cache in a home that machines share, on storage that has locks for each machine alone."""
+    with StoreLock(store, "lives", "a", lost):
+        monkeypatch.setattr(lock, "machine", lambda: "another")
+        with pytest.raises(UserError, match=r"is in use by another command \(lives\)"):
+            StoreLock(store, "next", "a", lost).__enter__()
+
+
 def test_a_holder_that_stood_still_for_too_long_is_told_that_the_run_was_taken(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
