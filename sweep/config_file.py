@@ -50,6 +50,25 @@ def of_values(values: dict[str, Any], path: Path, overrides: Sequence[str] = ())
     Raises:
         UserError: as `load` does.
     """
+    try:
+        return _of_values(values, path, overrides)
+    except UserError as error:
+        raise UserError.of(_where(text, path, overrides) for text in (str(error), *error.others)) from None
+
+
+def _where(text: str, path: Path, overrides: Sequence[str]) -> str:
+    """A message that says where the wrong key stands: not in the file, where it was set by --set."""
+    said = text.removeprefix(f"{path}: ")
+    key = said.partition(": ")[0]
+    for name in (override.partition("=")[0] for override in overrides) if said != text else ():
+        if key == name or key.startswith(f"{name}."):
+            return f"--set {said}"
+        if name.startswith(f"{key}."):
+            return f"--set {name}: {said}"
+    return text
+
+
+def _of_values(values: dict[str, Any], path: Path, overrides: Sequence[str]) -> SweepConfig:
     _refuse_shadowed(path, values)
     for override in overrides:
         _override(values, override)

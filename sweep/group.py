@@ -80,7 +80,8 @@ def _mistakes() -> Iterator[None]:
         raise click.exceptions.Exit(0) from None
     except click.UsageError as error:  # click's own text is four lines
         path = error.ctx.command_path if error.ctx else "sweep"
-        _refuse(f"{error.format_message().rstrip('.')}; see {path} --help")
+        said = error.format_message().rstrip(".").replace("'. Did you", "'; did you")
+        _refuse(f"{said}{' ' if said.endswith('?') else '; '}see {path} --help")
     except OSError as error:  # a full disk, a folder that may not be read: not a bug either
         if error.errno is None:
             raise

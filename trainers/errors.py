@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from trainers.visible import brief
 
@@ -29,7 +30,7 @@ _MESSAGES = {
     "greater_than_equal": "must be >= {ge}, got {got}",
     "less_than": "must be < {lt}, got {got}",
     "less_than_equal": "must be <= {le}, got {got}",
-    "too_short": "must not be empty, got {got}",
+    "too_short": "must not be empty, got {got}; give it a value, or leave the key out",
     "too_long": "must have at most {max_length} values, got {got}",
     "string_pattern_mismatch": "must match {pattern}, got {got}",
     "string_type": "must be text, got {got}",
@@ -235,7 +236,8 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
         return unknown_key(location[-1], _fields_at(model, location[:-1]), sections(model))
     if kind == "literal_error":
         names = [name.strip(" '") for name in context["expected"].replace(" or ", ", ").split(",")]
-        return f"must be one of {', '.join(names)}; got {got}" + _near(value, names)
+        way_out = _near(value, names) or _own(_model_at(model, location).model_fields.get(location[-1]))
+        return f"must be one of {', '.join(names)}; got {got}{way_out}"
     if kind == "string_type" and "[key]" in error["loc"]:
         kind = "invalid_key"
     if kind == "missing" and location[-1].isdigit():
@@ -258,6 +260,12 @@ def _as_name(word: str, model: type[BaseModel]) -> str:
         if wrong:
             return f"its name {_message(wrong[0], model, ['name'])}".replace(f"; got {brief(word)}", "")
     return f"did you mean {{name: {word}}}?"
+
+
+def _own(field: FieldInfo | None) -> str:
+    """That a name may be one of the user's own code, where it may: its field says so (`trainers.own.reference`)."""
+    example = next((one.example for one in (field.metadata if field else ()) if hasattr(one, "example")), None)
+    return "" if example is None else f"; or name code, such as {example}"
 
 
 def _near(got: Any, names: list[str]) -> str:

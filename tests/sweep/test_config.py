@@ -379,9 +379,12 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         # what is empty, missing or twice
         ({"name": None}, "name: must be text, got None"),
-        ({"space": {}}, "space: must not be empty, got {}"),
-        ({"space": {"optimizer.lr": []}}, "space.optimizer.lr.grid: must not be empty, got []"),
-        ({"seeds": []}, "seeds: must not be empty, got []"),
+        ({"space": {}}, "space: must not be empty, got {}; give it a value, or leave the key out"),
+        (
+            {"space": {"optimizer.lr": []}},
+            "space.optimizer.lr.grid: must not be empty, got []; give it a value, or leave the key out",
+        ),
+        ({"seeds": []}, "seeds: must not be empty, got []; give it a value, or leave the key out"),
         ({"seeds": [1, 2, 1]}, "seeds: each once, got [1, 2, 1]"),
         ({"trial": {"batch_sizes": 32}}, "trial.batch_sizes: unknown key; did you mean 'batch_size'?"),
         (
@@ -457,7 +460,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"space": {"optimizer.name": {"uniform": [0, 1]}}, **DRAWN},
-            "space.optimizer.name: must be one of sgd, deat, adamw; got 0.0",
+            "space.optimizer.name: must be one of sgd, deat, adamw; got 0.0; or name code, such as torch.optim:RMSprop",
         ),
         (
             {"where": "batch_size < 'a' or"},
@@ -555,7 +558,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         ({"metric": "val_robust_loss"}, "mode: must be min for val_robust_loss"),
         ({"mode": "min"}, "mode: must be max for val_robust"),
-        ({"metric": []}, "metric: must not be empty, got []"),
+        ({"metric": []}, "metric: must not be empty, got []; give it a value, or leave the key out"),
         (
             {"metric": ["val_robust", "val_clean"]},
             "metric.0: must be a mapping of keys to values, got 'val_robust'; did you mean {name: val_robust}?",
@@ -775,22 +778,25 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("trial.epochs=[", "--set trial.epochs: the value is not valid YAML, got '['"),
         ("batch_size=016", "--set batch_size: 016: a leading zero makes a number octal for some readers of YAML; "
          "write 16 if that is meant, or '016' in quotes for text"),
-        ("trial.weights.name=no", "{path}: trial.weights.name: must be one of none, awp; got 'no'; "
+        ("trial.weights.name=no", "--set trial.weights.name: must be one of none, awp; got 'no'; "
          "did you mean 'none'?"),
         ("name.first=3", "--set name.first=3: name is a value, not a mapping of keys"),
-        ("trial.epoch=3", "{path}: trial.epoch: unknown key; did you mean 'epochs'?"),
-        ("epochs=3", "{path}: epochs: unknown key; did you mean 'trial.epochs'?"),
-        ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
-        ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
-        ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, where, seeds, search, resources, "
+        ("trial.data.name=mnist", "--set trial.data.name: must be one of digits, cifar10, cifar100, svhn, "
+         "image_folder, tiny_imagenet, imagenet, shards; got 'mnist'; or name code, such as ./FILE.py:NAME"),
+        ("trial.epoch=3", "--set trial.epoch: unknown key; did you mean 'epochs'?"),
+        ("epochs=3", "--set epochs: unknown key; did you mean 'trial.epochs'?"),
+        ("lr=0.1", "--set lr: unknown key; did you mean 'trial.optimizer.lr'?"),
+        ("optimizer.lr=0.1", "--set optimizer.lr: optimizer: unknown key; did you mean 'trial.optimizer'?"),
+        ("zzz=3", "--set zzz: unknown key; known: name, question, trial, space, where, seeds, search, resources, "
          "max_concurrent, metric, mode, stopping, race, fail_fast, trackers, notify, code_folder"),
-        ("patience=3", "{path}: patience: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, "
+        ("patience=3", "--set patience: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, "
          "ends trials that do worse than others"),
-        ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),
-        ("trial.epochs=", "{path}: trial.epochs: must be a whole number, got None"),
-        ("trial.seed=3", "{path}: trial.seed: seeds are replicates; write seeds: [3] instead"),
-        ("space.optimizer.lr=[]", "{path}: space.optimizer.lr.grid: must not be empty, got []"),
-        ("space.optimizer.ir=[1]", "{path}: space.optimizer.ir: unknown key; did you mean 'optimizer.lr'?"),
+        ("trial.optimizer.lr=-1", "--set trial.optimizer.lr: must be > 0.0, got -1"),
+        ("trial.epochs=", "--set trial.epochs: must be a whole number, got None"),
+        ("trial.seed=3", "--set trial.seed: seeds are replicates; write seeds: [3] instead"),
+        ("space.optimizer.lr=[]", "--set space.optimizer.lr.grid: must not be empty, got []; "
+         "give it a value, or leave the key out"),
+        ("space.optimizer.ir=[1]", "--set space.optimizer.ir: unknown key; did you mean 'optimizer.lr'?"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_set_is_named(override: str, message: str, yaml_file: Write) -> None:
@@ -879,7 +885,8 @@ def test_what_would_fail_or_be_ignored_later_is_refused_at_once(
     path = yaml_file(yaml.safe_dump(BASE))
     with pytest.raises(UserError) as error:
         load(path, [override])
-    assert str(error.value) == f"{path}: {message}"
+    own = message.startswith(override.partition("=")[0])
+    assert str(error.value) == f"{'--set' if own else f'{path}:'} {message}"
 
 
 @pytest.mark.parametrize(
@@ -1046,7 +1053,7 @@ def test_a_secret_is_refused_by_its_key_and_not_repeated(yaml_file: Callable[...
         path = yaml_file(yaml.safe_dump(BASE))
         with pytest.raises(UserError) as error:
             load(path, [override])
-        assert str(error.value).startswith(f"{path}: {key}: must hold no secret, ")
+        assert str(error.value).startswith(f"--set {key}: must hold no secret, ")
         assert "hunter2" not in str(error.value)
 
 

@@ -21,7 +21,7 @@ class OptimizerConfig(OwnPart):
 
     PART: ClassVar[str] = "optimizer"
 
-    name: Annotated[Literal["sgd", "deat", "adamw"], OwnName()] = Field(
+    name: Annotated[Literal["sgd", "deat", "adamw"], OwnName("torch.optim:RMSprop")] = Field(
         "sgd",
         description="sgd is PGD-AT's; deat is [DEAT, Algorithm 2]; adamw is torch's AdamW, [AdamW]; or a torch "
         "Optimizer of your own, or torch's: PACKAGE.MODULE:NAME or ./FILE.py:NAME (docs/own_code.md).",

@@ -107,8 +107,12 @@ def _listed_or_own(value: Any, listed: ValidatorFunctionWrapHandler) -> Any:
 class OwnName(WrapValidator):
     """Beside the listed names of a field, those of a user's own code: `Annotated[Literal[...], OwnName()]`."""
 
-    def __init__(self) -> None:
+    def __init__(self, example: str = "./FILE.py:NAME") -> None:
+        """Args:
+        example: how such names look, for who gives one that is neither.
+        """
         super().__init__(_listed_or_own)
+        object.__setattr__(self, "example", example)  # of a frozen dataclass
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Either kind of name, for editors."""

@@ -457,7 +457,7 @@ def test_what_was_trained_on_a_gpu_is_shown_without_one_and_evaluated_if_told_so
 ) -> None:
     rewrite_config(run, lambda config: config["resources"].update(gpu=1))
     assert refused(run, evaluated).startswith("resources.gpu: a trial asks for 1 GPU, and this machine has 0; ")
-    assert "sweep.yaml: resources.gpu: must be <= 1, got 2: " in refused(run, evaluated, overrides=("resources.gpu=2",))
+    assert "--set resources.gpu: must be <= 1, got 2: " in refused(run, evaluated, overrides=("resources.gpu=2",))
     code, text = evaluated(run, overrides=("resources.gpu=0",))
     assert (code, len(recorded(run))) == (0, 6)
     code, text = evaluated(run)
