@@ -235,7 +235,7 @@ def _check_running(running: State, config: TrialConfig, training: Training, epoc
     _require(running["epoch"] == epochs, f"holds {epochs} epochs and the state of epoch {running['epoch']}")
     _check_network(running["model"], training.model, "weights")
     _check_optimizer(running["optimizer"], config, training)
-    like = torch.empty(config.batch_size, *training.data.train.images.shape[1:], device="meta")
+    like = torch.empty(config.batch_size, *training.data.train.shape, device="meta")
     _check_tensors(running["attack"], adversary.build(config.attack, like).state_dict(), "perturbation")
     averaging = running["averaging"]
     if training.averaging is None or averaging is None:
