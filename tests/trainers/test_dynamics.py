@@ -455,6 +455,15 @@ def test_all_seeds_and_epochs_are_measured_on_the_same_images() -> None:
     assert not torch.equal(labels[0].inputs.images, labels[1].inputs.images)
 
 
+def test_an_attack_in_train_mode_leaves_the_statistics_with_which_the_loss_is_measured() -> None:
+    trial = with_fingerprint(config(attack={"steps": 2, "batch_norm": "train"}))
+    data = load(trial.data, "cpu")
+    model = registry.network(trial, data).eval()
+    before = [buffer.clone() for buffer in model.buffers()]
+    measurement._loss(trial, model, data, CPU, 0, 20)
+    assert all(torch.equal(*pair) for pair in zip(model.buffers(), before, strict=True))
+
+
 def test_attacked_images_stay_in_the_ball_and_are_worse_than_clean_ones() -> None:
     trial = with_fingerprint(config())
     data = load(trial.data, "cpu")
