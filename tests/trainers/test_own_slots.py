@@ -42,6 +42,12 @@ def OverBatch(num_classes, channels, image_size, keeps=False):
     return nn.Sequential(nn.Flatten(), norm, nn.Linear(flat, num_classes))
 
 
+def SixBySix(num_classes, channels, image_size):
+    if image_size != (6, 6):
+        raise ValueError(f"must be given 6 x 6 pixels, got {image_size}")
+    return nn.Sequential(nn.Flatten(), nn.Linear(36 * channels, num_classes))
+
+
 def digits(root, floats=False, last=False):
     source = archives.digits()
     train, test = source.train_images, source.test_images
@@ -272,6 +278,12 @@ def test_a_rehearsal_gives_the_shape_and_the_mark_of_ones_own_data(own: Any) -> 
     one, same = marks([trial.data, small.tiny(data=own("digits", **DATA, floats=True)).data])
     assert one == same
     assert one.startswith("digits-")
+
+
+def test_a_rehearsal_passes_the_middle_of_ones_own_images_where_they_are_cropped(own: Any) -> None:
+    data = own("digits", **DATA, crop_size=6)
+    trial = small.tiny(data=data, model=own("SixBySix"), batch_size=79).resolved()
+    assert rehearse([trial], {})[trial.data].train_images % trial.batch_size == 1  # so a step of one image is tried too
 
 
 def test_an_optimizer_that_does_not_say_so_is_not_captured(own: Any) -> None:
