@@ -409,6 +409,25 @@ def test_a_network_that_draws_itself_is_trained_eagerly(monkeypatch: pytest.Monk
     assert replayed.stepper.reason == "the network draws at random itself, as dropout does"
 
 
+def test_a_network_that_gives_its_buffer_a_new_tensor_is_trained_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def levelled(self: SmallCNN, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.level = 0.9 * self.level + 0.1 * images.detach().mean()
+        return plain(self, images - self.level)
+
+    def made(self: SmallCNN, *shape: int, **options: Any) -> None:
+        make(self, *shape, **options)
+        self.register_buffer("level", torch.zeros(()))
+
+    plain, make = SmallCNN.forward, SmallCNN.__init__
+    monkeypatch.setattr(SmallCNN, "forward", levelled)
+    monkeypatch.setattr(SmallCNN, "__init__", made)
+    _, expected = run(trial(), captured=False)
+    replayed, found = run(trial(), captured=True)
+    assert found == expected
+    assert replayed.stepper.reason == "the network gives its buffer level a new tensor in each step"
+
+
 def on_card(engine: str, **parts: Any) -> Training:
     """A training on the GPU."""
     return Training.begin(trial(**parts, engine=engine, device="cuda"))
