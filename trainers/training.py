@@ -63,6 +63,8 @@ class Training:
     attack: Attack
     objective: Objective
     """One for all of the training, as a user's own may hold a state."""
+    start: list[Tensor]
+    """The parameters as they were before the first step, on the CPU; none where no dynamics are measured."""
     _slots: dict[bool, Slots] = field(default_factory=dict)
 
     @classmethod
@@ -92,7 +94,9 @@ class Training:
         like = torch.empty(config.batch_size, *train.shape, device=train.labels.device)
         attack = adversary.build(config.attack, engine.images(like), workers)
         objective = objectives.build(config.objective, data.num_classes, workers)
-        return cls(config, data, model, optimizer, averaging, stepper, attack, objective)
+        kept = [] if config.dynamics.every is None else model.parameters()
+        start = [parameter.detach().to("cpu", copy=True) for parameter in kept]
+        return cls(config, data, model, optimizer, averaging, stepper, attack, objective, start)
 
     @property
     def engine(self) -> Engine:

@@ -337,7 +337,7 @@ def test_a_measurement_leaves_the_model_as_it_was_and_its_slopes_are_those_of_it
     begun = loop._begin(trial, ALONE)
     begun.model.train()
     kept = copy.deepcopy(begun.model.state_dict())
-    found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU)
+    found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU, begun.training.start)
     assert begun.model.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in begun.model.parameters())
     for name, value in begun.model.state_dict().items():
@@ -360,7 +360,7 @@ def test_a_loss_that_is_not_finite_is_recorded_as_missing_numbers() -> None:
     begun = loop._begin(trial, ALONE)
     with torch.no_grad():
         begun.model.get_parameter("1.linear.bias").fill_(torch.nan)
-    found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU)
+    found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU, begun.training.start)
     assert (found.loss, found.eigenpairs, found.gradient_squared) == (None, 0, None)
     assert dynamics_record(json.loads(json.dumps(asdict(found), allow_nan=False))) == found
 
