@@ -208,9 +208,10 @@ class Stepper:
             self._fall_back(self.engine.eager, f"the network gives its buffer {moved[0]} a new tensor in each step")
 
     def _global(self) -> Tensor:
-        """The state of torch's own generator, from which nothing of ours draws."""
-        device = self.engine.device
-        return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+        """The state of torch's own generators, from which nothing of ours draws; on a GPU the CPU's too, by whose
+        numbers a network may choose its layers."""
+        device, host = self.engine.device, torch.get_rng_state()
+        return torch.cat([host, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else host
 
     def _capture(self, kind: Hashable, images: Tensor, labels: Tensor) -> Graph | None:
         """The step, captured; None where that failed, everything being as before then."""
