@@ -464,6 +464,19 @@ def test_an_attack_in_train_mode_leaves_the_statistics_with_which_the_loss_is_me
     assert all(torch.equal(*pair) for pair in zip(model.buffers(), before, strict=True))
 
 
+def test_an_objective_is_given_a_generator_of_the_labels_device(
+    tiny: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(device: Any = "left out") -> torch.Generator:
+        asked.append(device)
+        return plain()
+
+    loss, plain, asked = drawn(), torch.Generator, list[Any]()
+    monkeypatch.setattr(torch, "Generator", made)
+    loss.outer(tiny, torch.arange(4))
+    assert asked == [loss.labels.device]
+
+
 def test_attacked_images_stay_in_the_ball_and_are_worse_than_clean_ones() -> None:
     trial = with_fingerprint(config())
     data = load(trial.data, "cpu")

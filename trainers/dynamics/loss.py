@@ -45,8 +45,8 @@ class FixedLoss:
         clean = self.images[chosen]
         part = Inputs(clean if alone else self.inputs.images[chosen], self.inputs.targets[chosen])
         fixed = replace(self.objective, inputs=lambda *unused: part)
-        unread = torch.Generator()
-        return fixed.outer(self.engine.forward(model), clean, part.images, self.labels[chosen], unread)()
+        draws = torch.Generator(self.labels.device)  # a user's own reads it; the same numbers at each call
+        return fixed.outer(self.engine.forward(model), clean, part.images, self.labels[chosen], draws)()
 
     def parts(self, size: int) -> Iterator[Tensor]:
         """The numbers of all images, (B,) at a time, B at most `size`."""
