@@ -37,7 +37,10 @@ class OwnObjective(Objective):
     def outer(
         self, forward: Forward, images: Tensor, adversarial: Tensor, labels: Tensor, generator: Draws
     ) -> Descended:
-        """As `Objective.outer`; S2O takes its share of what the function gives, or of the first of two."""
+        """As `Objective.outer`, but that the function draws at every call, AWP's and the update's.
+
+        S2O takes its share of what the function gives, or of the first of two.
+        """
         own = partial(self.own_outer, generator=generator) if self._draws else self.own_outer
 
         def outer(*, ascending: bool = False) -> Outer:
