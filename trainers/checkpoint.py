@@ -6,7 +6,8 @@ dynamics                           always
 network                            always: what `trainers.models.registry.build` has to know of the data
 weights                            "last" and, where it is kept, "best": the epoch, the raw state dict and,
                                    where weights are averaged, the averaged one
-optimizer, averaging, attack       their state dicts, while the trial trains
+optimizer, averaging, attack,
+objective                          their state dicts, while the trial trains; a user's own objective's where it has one
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from trainers import process
 from trainers.config import TrialConfig
@@ -33,6 +32,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 #: Training images that a trial sees in all, from which `auto` compiles on a GPU: on an H100 a PreActResNet-18 in bf16
 #: wins back in half as many what compiling takes once on a machine (benchmarks/gpu/NOTES.md).
 _WORTH_COMPILING = 1_000_000
+
+#: Layers whose weights and biases autocast casts to bf16 as they are.
+_CAST = {nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d}
 
 #: Variants of a network's pass that may be compiled in a process before torch.compile gives up on it: train and eval
 #: mode, weights frozen and not, with and without gradient, and each of a sweep's batch sizes.
@@ -108,9 +110,11 @@ class Engine:
 
 
 def _matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that autocast casts to bf16 wherever they are used: those of convolutions and linear layers."""
-    layers = [module for module in model.modules() if type(module) is nn.Linear or isinstance(module, _ConvNd)]
-    return list({id(one): one for layer in layers for one in layer.parameters(recurse=False)}.values())
+    """The parameters that autocast casts to bf16 wherever they are used: those of torch's own convolutions and linear
+    layers. A layer made of one may standardise its weight first, or have it worked out from others, in fp32."""
+    layers = [module for module in model.modules() if type(module) in _CAST]
+    own = [layer._parameters.get(name) for layer in layers for name in ("weight", "bias")]
+    return list({id(one): one for one in own if one is not None}.values())
 
 
 def _pass(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

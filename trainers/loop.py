@@ -176,7 +176,8 @@ def _measure(trial: Running, lr: float) -> list[DynamicsRecord]:
     with process.alone:  # seeds torch's own generators
         if epoch == 0:
             measurement.check(trial.config, trial.model, trial.data, engine)
-        trial.dynamics.append(measurement.measure(trial.config, epoch, lr, trial.model, trial.data, engine))
+        start = trial.training.start
+        trial.dynamics.append(measurement.measure(trial.config, epoch, lr, trial.model, trial.data, engine, start))
     return trial.dynamics[-1:]
 
 

@@ -100,7 +100,7 @@ def _rehearse(trial: TrialConfig, shape: Shape, workers: int) -> None:
     if last // parts == 1:
         whose = "the last" if parts == 1 else f"one of {parts} workers of the last"
         with stage(f"a training step of 1 image, as {whose} of an epoch's {shape.train_images} by batch_size has"):
-            one = data._replace(train=Split(data.train.images[:1], data.train.labels[:1]))
+            one = data._replace(train=data.train.part(torch.arange(1)))
             Training.begin(_short(trial), one).epoch(0)
     if trial.dynamics.every is not None:
         with stage("what the dynamics measure"):
@@ -115,7 +115,7 @@ def _data(trial: TrialConfig, shape: Shape) -> Data:
     """A few of a user's own images, else random ones, of the data's shape."""
     if trial.data.is_own:
         there = load(trial.data, "cpu")
-        some = Split(there.train.images[:_FEW], there.train.labels[:_FEW])
+        some = there.train.part(torch.arange(len(there.train.labels))[:_FEW])
         return there._replace(train=some, val=some, test=some)
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (_FEW, shape.channels, shape.height, shape.width), generator=draws)

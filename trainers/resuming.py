@@ -7,6 +7,7 @@ Numbers that are not finite are no reason: the trial itself wrote them, and dive
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +27,8 @@ from trainers.errors import UserError
 from trainers.files import patiently, previous_path, why
 from trainers.identity import trial_id
 from trainers.memory import is_out_of_memory
-from trainers.method import adversary, optimizers
+from trainers.method import adversary, objectives, optimizers
+from trainers.method.own_objective import with_state
 from trainers.models import registry
 from trainers.provenance import code_version
 from trainers.record import dynamics_record, epoch_record, line
@@ -231,12 +233,14 @@ def _check_weights(state: State, config: TrialConfig, training: Training, epochs
 
 def _check_running(running: State, config: TrialConfig, training: Training, epochs: int) -> None:
     """The state of the training is of the last epoch, and fits the trial's own parts."""
-    _require(running.keys() == _RUNNING, f"must hold {', '.join(sorted(_RUNNING))} while it trains")
+    _require(running.keys() - {"objective"} == _RUNNING, f"must hold {', '.join(sorted(_RUNNING))} while it trains")
     _require(running["epoch"] == epochs, f"holds {epochs} epochs and the state of epoch {running['epoch']}")
     _check_network(running["model"], training.model, "weights")
     _check_optimizer(running["optimizer"], config, training)
-    like = torch.empty(config.batch_size, *training.data.train.images.shape[1:], device="meta")
+    like = torch.empty(config.batch_size, *training.data.train.shape, device="meta")
     _check_tensors(running["attack"], adversary.build(config.attack, like).state_dict(), "perturbation")
+    if "objective" in running:  # which a file of before has not
+        _try_objective(running["objective"], config, training)
     averaging = running["averaging"]
     if training.averaging is None or averaging is None:
         _require(training.averaging is averaging, "holds an average where the trial has none, or none where it has one")
@@ -292,6 +296,13 @@ def _check_optimizer(state: State, config: TrialConfig, training: Training) -> N
             shape = () if name == "step" else parameters[number].shape
             fits = _is_plain(value) and value.shape == shape and value.is_floating_point()
             _require(fits, f"holds an optimizer's {name} of another shape or type")
+
+
+def _try_objective(state: State, config: TrialConfig, training: Training) -> None:
+    """A user's own objective keeps a state, and takes this one."""
+    own = with_state(objectives.build(config.objective, training.data.num_classes))
+    _require(own is not None, "holds a state of an objective that keeps none")
+    own.load_state_dict(copy.deepcopy(state))
 
 
 def _try(state: State, config: TrialConfig, training: Training) -> None:

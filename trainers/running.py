@@ -14,6 +14,7 @@ from trainers.data.sets import Data
 from trainers.engine import Engine
 from trainers.method import optimizers
 from trainers.method.averaging import Averaging
+from trainers.method.own_objective import with_state
 from trainers.models import registry
 from trainers.record import DynamicsRecord, EpochRecord, dynamics_record, epoch_record
 from trainers.training import Training
@@ -96,7 +97,9 @@ def checkpoint_state(trial: Running) -> State:
 
 def running_state(trial: Running) -> State:
     """All that changes while it trains."""
+    own = with_state(trial.training.objective)
     return {
+        **({} if own is None else {"objective": own.state_dict()}),
         "epoch": len(trial.history),
         "model": trial.model.state_dict(),
         "optimizer": trial.training.optimizer.state_dict(),
@@ -108,7 +111,7 @@ def running_state(trial: Running) -> State:
 def _for_a_longer(trial: Running, kept: State) -> State:
     """What a longer trial goes on from, and the best weights as that one would have them; a file holds them once."""
     last, running = kept["last"], running_state(trial)
-    copies = checkpoint.copied({key: running[key] for key in ("optimizer", "averaging", "attack")})
+    copies = checkpoint.copied({key: each for key, each in running.items() if key not in ("epoch", "model")})
     if "averaged" in last:
         copies["averaging"]["model"] = last["averaged"]
     return {**copies, "epoch": running["epoch"], "model": last["raw"], "best": trial.best_due}
@@ -134,3 +137,5 @@ def restore_running(trial: Running, running: State) -> None:
         trial.training.attack.load_state_dict(trial.carried)
     if trial.averaging is not None:
         trial.averaging.load_state_dict(running["averaging"])
+    if "objective" in running:
+        with_state(trial.training.objective).load_state_dict(running["objective"])

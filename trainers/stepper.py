@@ -7,9 +7,10 @@ warm-up) and each of DEAT's two averages in turn. What is drawn at random is the
 to the capture, which moves them on as the eager step does.
 
 The first step of a kind is eager, which compiles, chooses kernels and makes what the optimizer keeps; the second is
-captured; all others are replays. A network that draws itself, as dropout does, is trained eagerly. Whatever fails on
-the way, the training goes on eagerly and says why. Where trials share a process, each in a thread, first steps and
-captures are one thread's at a time, and a network that draws itself is refused.
+captured; all others are replays. A network that draws itself, as dropout does, is trained eagerly, and so is one that
+puts a new tensor in a buffer's place. Whatever fails on the way, the training goes on eagerly and says why. Where
+trials share a process, each in a thread, first steps and captures are one thread's at a time, and a network that draws
+itself is refused.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from trainers.errors import UserError
 from trainers.lock import locked
 from trainers.memory import is_out_of_memory, reason
 from trainers.method.step import Slots, Tally, training_step
+from trainers.method.weights import keep_buffers, places
 from trainers.randomness import default_generators, generator
 from trainers.seeds import stable_seed
 
@@ -188,9 +190,10 @@ class Stepper:
             graph.replay()
 
     def _first(self, kind: Hashable, images: Tensor, labels: Tensor) -> None:
-        """The first step of a kind, in which it shows whether the network draws from torch's own generator."""
+        """The first step of a kind, in which it shows whether the network draws from torch's own generator, or gives a
+        buffer a new tensor, which a replay would not read."""
         with process.alone:
-            before = self._global()
+            before, there = self._global(), places(self._model)
             self._eager(images, labels)
             draws = not torch.equal(before, self._global())
         self._seen.add(kind)
@@ -199,11 +202,16 @@ class Stepper:
         if draws and self._graph is not None:
             self._graph = None
             self._fall_back(self.engine.eager, "the network draws at random itself, as dropout does")
+        moved = [name for module, name, buffer in there if module._buffers.get(name) is not buffer]
+        if moved and self._graph is not None:
+            self._graph = None
+            self._fall_back(self.engine.eager, f"the network gives its buffer {moved[0]} a new tensor in each step")
 
     def _global(self) -> Tensor:
-        """The state of torch's own generator, from which nothing of ours draws."""
-        device = self.engine.device
-        return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+        """The state of torch's own generators, from which nothing of ours draws; on a GPU the CPU's too, by whose
+        numbers a network may choose its layers."""
+        device, host = self.engine.device, torch.get_rng_state()
+        return torch.cat([host, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else host
 
     def _capture(self, kind: Hashable, images: Tensor, labels: Tensor) -> Graph | None:
         """The step, captured; None where that failed, everything being as before then."""
@@ -264,16 +272,15 @@ class Stepper:
 
         A failure after the update, in a clean pass for batch norm, ends the trial: the update must not be made twice.
         """
-        buffers, updated = list(self._model.buffers()), list[bool]()
+        updated = list[bool]()
         watch = self._slots.optimizer.register_step_post_hook(lambda *_: updated.append(True))
-        kept, drawn = [buffer.clone() for buffer in buffers], [each.get_state() for each in self._draws]
+        put_back, drawn = keep_buffers(self._model), [each.get_state() for each in self._draws]
         try:
             self._run(images, labels)
         except Exception as error:
             if updated or not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
                 raise
-            with torch.no_grad():
-                torch._foreach_copy_(buffers, kept)
+            put_back()
             self._redraw(drawn)
             without: Mode = "graph" if self._graph else "eager"
             self._fall_back(replace(self.engine, mode=without), "a step cannot be compiled", error)

@@ -20,6 +20,7 @@ from trainers.data.sets import Data, load
 from trainers.engine import Engine, device_of, engine_of, float32_products
 from trainers.method import adversary, batch_norm, objectives, optimizers, schedules, weights
 from trainers.method.averaging import Averaging
+from trainers.method.objectives import Objective
 from trainers.method.step import Attack, Slots
 from trainers.models import fine_tuning
 from trainers.randomness import default_generators
@@ -60,6 +61,10 @@ class Training:
     averaging: Averaging | None
     stepper: Stepper
     attack: Attack
+    objective: Objective
+    """One for all of the training, as a user's own may hold a state."""
+    start: list[Tensor]
+    """The parameters as they were before the first step, on the CPU; none where no dynamics are measured."""
     _slots: dict[bool, Slots] = field(default_factory=dict)
 
     @classmethod
@@ -88,7 +93,10 @@ class Training:
         train = data.train
         like = torch.empty(config.batch_size, *train.shape, device=train.labels.device)
         attack = adversary.build(config.attack, engine.images(like), workers)
-        return cls(config, data, model, optimizer, averaging, stepper, attack)
+        objective = objectives.build(config.objective, data.num_classes, workers)
+        kept = [] if config.dynamics.every is None else model.parameters()
+        start = [parameter.detach().to("cpu", copy=True) for parameter in kept]
+        return cls(config, data, model, optimizer, averaging, stepper, attack, objective, start)
 
     @property
     def engine(self) -> Engine:
@@ -155,7 +163,7 @@ class Training:
         if begun not in self._slots:
             self._slots[begun] = Slots(
                 self.attack,
-                objectives.build(config.objective, self.data.num_classes, self.engine.workers),
+                self.objective,
                 weights.build(config.weights, epoch, self.engine.workers),
                 self.optimizer,
                 self.engine,

@@ -337,7 +337,7 @@ def test_a_measurement_leaves_the_model_as_it_was_and_its_slopes_are_those_of_it
     begun = loop._begin(trial, ALONE)
     begun.model.train()
     kept = copy.deepcopy(begun.model.state_dict())
-    found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU)
+    found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU, begun.training.start)
     assert begun.model.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in begun.model.parameters())
     for name, value in begun.model.state_dict().items():
@@ -360,7 +360,7 @@ def test_a_loss_that_is_not_finite_is_recorded_as_missing_numbers() -> None:
     begun = loop._begin(trial, ALONE)
     with torch.no_grad():
         begun.model.get_parameter("1.linear.bias").fill_(torch.nan)
-    found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU)
+    found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU, begun.training.start)
     assert (found.loss, found.eigenpairs, found.gradient_squared) == (None, 0, None)
     assert dynamics_record(json.loads(json.dumps(asdict(found), allow_nan=False))) == found
 
@@ -453,6 +453,28 @@ def test_all_seeds_and_epochs_are_measured_on_the_same_images() -> None:
         labels.append(measurement._loss(trial, model, data, CPU, seed, 20))
     assert torch.equal(labels[0].images, labels[1].images)
     assert not torch.equal(labels[0].inputs.images, labels[1].inputs.images)
+
+
+def test_an_attack_in_train_mode_leaves_the_statistics_with_which_the_loss_is_measured() -> None:
+    trial = with_fingerprint(config(attack={"steps": 2, "batch_norm": "train"}))
+    data = load(trial.data, "cpu")
+    model = registry.network(trial, data).eval()
+    before = [buffer.clone() for buffer in model.buffers()]
+    measurement._loss(trial, model, data, CPU, 0, 20)
+    assert all(torch.equal(*pair) for pair in zip(model.buffers(), before, strict=True))
+
+
+def test_an_objective_is_given_a_generator_of_the_labels_device(
+    tiny: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(device: Any = "left out") -> torch.Generator:
+        asked.append(device)
+        return plain()
+
+    loss, plain, asked = drawn(), torch.Generator, list[Any]()
+    monkeypatch.setattr(torch, "Generator", made)
+    loss.outer(tiny, torch.arange(4))
+    assert asked == [loss.labels.device]
 
 
 def test_attacked_images_stay_in_the_ball_and_are_worse_than_clean_ones() -> None:

@@ -294,3 +294,21 @@ def test_the_distance_of_the_dynamics_is_from_the_weights_that_were_given(tmp_pa
     before, _, after = records
     assert before.distance_squared == 0
     assert 0 < after.distance_squared < 10
+
+
+def test_a_file_that_is_replaced_while_a_trial_trains_changes_no_distance_and_lets_none_go_on(tmp_path: Path) -> None:
+    path, distances = saved(tmp_path / "w.pt", network().state_dict()), list[Any]()
+    dynamics = {"every": 1, "images": 64, "eigenpairs": 1, "directions": 1, "probes": 2, "batches": 4}
+    given = {"name": "small_cnn", "fine_tune": str(path)}
+    config = with_fingerprint(tiny(model=given, epochs=1, dynamics=dynamics))
+
+    def replacing(record: Any) -> None:
+        saved(path, network(seed=8).state_dict())
+        distances.append(getattr(record, "distance_squared", None))
+
+    train(config, lambda record: distances.append(getattr(record, "distance_squared", None)))
+    train(config, replacing)
+    assert distances[:3] == distances[3:]
+    assert distances[2] > 0
+    with pytest.raises(UserError, match=r"^model.weights_fingerprint: the weights in .* are .*, not "):
+        train(config, replacing)

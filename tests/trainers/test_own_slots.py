@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small
 
+from trainers import loop, resuming
+from trainers.archive import Refused
 from trainers.errors import UserError
-from trainers.loop import train
+from trainers.loop import train, with_fingerprint
 from trainers.own import snapshot
 from trainers.own.source import source_of
 from trainers.own.stage import doing
+from trainers.provenance import code_version
 from trainers.record import EpochRecord
 from trainers.rehearsal import marks, rehearse
+from trainers.running import checkpoint_state
 from trainers.training import Training
-from trainers.workers import Workers
+from trainers.workers import ALONE, Workers
 
 TIMES = {
     "trial_id": "", "seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0,
@@ -40,6 +45,12 @@ def OverBatch(num_classes, channels, image_size, keeps=False):
     flat = channels * image_size[0] * image_size[1]
     norm = nn.BatchNorm1d(flat, track_running_stats=keeps)
     return nn.Sequential(nn.Flatten(), norm, nn.Linear(flat, num_classes))
+
+
+def SixBySix(num_classes, channels, image_size):
+    if image_size != (6, 6):
+        raise ValueError(f"must be given 6 x 6 pixels, got {image_size}")
+    return nn.Sequential(nn.Flatten(), nn.Linear(36 * channels, num_classes))
 
 
 def digits(root, floats=False, last=False):
@@ -71,6 +82,23 @@ def datasets():
 class Madry:
     def outer(self, forward, images, adversarial, labels):
         return F.cross_entropy(forward(adversarial), labels)
+
+
+class Rising:
+    def __init__(self):
+        self.calls = torch.zeros(())
+
+    def outer(self, forward, images, adversarial, labels):
+        self.calls += 1
+        return self.calls / 20 * F.cross_entropy(forward(adversarial), labels)
+
+
+class Kept(Rising):
+    def state_dict(self):
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state):
+        self.calls.copy_(state["calls"])
 
 
 class Trades:
@@ -187,10 +215,20 @@ def test_an_objective_of_ones_own_takes_awp_and_s2o_as_the_built_in_one(enabled:
     assert mine.test_robust == ours.test_robust
 
 
-def test_a_stopped_trial_of_ones_own_goes_on_to_the_same_records(own: Any, tmp_path: Path) -> None:
+def test_an_objective_of_ones_own_is_one_before_and_after_awps_warm_up(own: Any) -> None:
+    config = small.tiny(objective=own("Rising"), weights={"name": "awp", "warmup": 1})
+    training = Training.begin(with_fingerprint(config))
+    for epoch in range(2):
+        training.epoch(epoch)
+    calls = training.objective.given.calls  # type: ignore[attr-defined]
+    assert calls == 3 * (1 + 2)  # three steps an epoch, and with AWP two passes each
+
+
+@pytest.mark.parametrize("objective", ["Trades", "Kept"])
+def test_a_stopped_trial_of_ones_own_goes_on_to_the_same_records(objective: str, own: Any, tmp_path: Path) -> None:
     parts = {
         "model": own("Net"),
-        "objective": own("Trades"),
+        "objective": own(objective),
         "schedule": own("half"),
         "optimizer": {"name": "torch.optim:Adam", "code": "torch", "lr": 0.01},
         "weights": {"name": "awp"},
@@ -207,6 +245,20 @@ def test_a_stopped_trial_of_ones_own_goes_on_to_the_same_records(own: Any, tmp_p
     train(config, found["stopped"].append, tmp_path / "stopped.pt")
     whole, stopped = ([replace(record, **TIMES) for record in records] for records in found.values())
     assert whole == stopped
+
+
+def test_a_state_that_an_objective_of_ones_own_does_not_take_is_not_gone_on_from(own: Any) -> None:
+    config = with_fingerprint(small.tiny(objective=own("Kept"), checkpoint={"every_epochs": 1}))
+    trial = loop._begin(config, ALONE)
+    trial.history.append(loop._epoch(trial, 0))
+    state = checkpoint_state(trial) | {"hash": "", "code_version": code_version()}
+    check = partial(resuming.check, config=config, trial_id=trial.id, training=loop._begin(config, ALONE).training)
+    check(state)
+    del state["running"]["objective"]["calls"]
+    with pytest.raises(Refused, match="KeyError"):
+        check(state)
+    del state["running"]["objective"]  # as of a time before it was kept
+    check(state)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +324,12 @@ def test_a_rehearsal_gives_the_shape_and_the_mark_of_ones_own_data(own: Any) -> 
     one, same = marks([trial.data, small.tiny(data=own("digits", **DATA, floats=True)).data])
     assert one == same
     assert one.startswith("digits-")
+
+
+def test_a_rehearsal_passes_the_middle_of_ones_own_images_where_they_are_cropped(own: Any) -> None:
+    data = own("digits", **DATA, crop_size=6)
+    trial = small.tiny(data=data, model=own("SixBySix"), batch_size=79).resolved()
+    assert rehearse([trial], {})[trial.data].train_images % trial.batch_size == 1  # so a step of one image is tried too
 
 
 def test_an_optimizer_that_does_not_say_so_is_not_captured(own: Any) -> None:

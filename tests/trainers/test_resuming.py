@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import tiny
+from small import TINY, tiny
 
 from trainers import archive, checkpoint, loop, resuming
 from trainers.archive import Refused
@@ -439,6 +439,10 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Callable[[State], None]]]] = {
         {"momentum": with_({0: {"momentum_buffer": None}}, "running", "optimizer")},
     ),
     "free": ({"attack": {"radius": 0.15, "replays": 2}}, {"no perturbation": with_({}, "running", "attack")}),
+    "free, cropped": (
+        {"attack": {"radius": 0.15, "replays": 2}, "data": TINY["data"] | {"crop_size": 6}},
+        {"the perturbation of whole images": with_({"delta": torch.zeros(32, 1, 8, 8)}, "running", "attack")},
+    ),
     "a user's own": (
         {"optimizer": {"name": "torch.optim:RMSprop", "code": "torch", "lr": 0.001}},
         {"no groups": with_([], "running", "optimizer", "param_groups")},

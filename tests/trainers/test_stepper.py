@@ -6,6 +6,7 @@ import copy
 import fcntl
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -407,6 +408,36 @@ def test_a_network_that_draws_itself_is_trained_eagerly(monkeypatch: pytest.Monk
     replayed, found = run(trial(), captured=True)
     assert found == expected
     assert replayed.stepper.reason == "the network draws at random itself, as dropout does"
+
+
+def test_on_a_gpu_the_cpus_generator_is_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(16, dtype=torch.uint8))
+    stepper = Training.begin(trial()).stepper
+    stepper.engine = replace(stepper.engine, device=torch.device("cuda"))
+    with torch.random.fork_rng():
+        before = stepper._global()
+        assert torch.equal(stepper._global(), before)
+        torch.rand(())  # as a network does that leaves out a layer by it
+        assert not torch.equal(stepper._global(), before)
+
+
+def test_a_network_that_gives_its_buffer_a_new_tensor_is_trained_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def levelled(self: SmallCNN, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.level = 0.9 * self.level + 0.1 * images.detach().mean()
+        return plain(self, images - self.level)
+
+    def made(self: SmallCNN, *shape: int, **options: Any) -> None:
+        make(self, *shape, **options)
+        self.register_buffer("level", torch.zeros(()))
+
+    plain, make = SmallCNN.forward, SmallCNN.__init__
+    monkeypatch.setattr(SmallCNN, "forward", levelled)
+    monkeypatch.setattr(SmallCNN, "__init__", made)
+    _, expected = run(trial(), captured=False)
+    replayed, found = run(trial(), captured=True)
+    assert found == expected
+    assert replayed.stepper.reason == "the network gives its buffer level a new tensor in each step"
 
 
 def on_card(engine: str, **parts: Any) -> Training:

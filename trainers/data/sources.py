@@ -253,7 +253,8 @@ def validation_mask(labels: LabelArray, fraction: float) -> np.ndarray[tuple[int
     """Which training images are held out: the same for every seed, so that trials are compared fairly.
 
     Each class gives its share, rounded by largest remainders so that the total is round(fraction * N), and at
-    least 1. A larger fraction holds out all that a smaller one does, and more.
+    least 1: the first ones of an order that is the same for every fraction. So a class that gives more gives those and
+    more; but by the rounding it may give one less to a larger fraction.
 
     Args:
         labels: (N,) class numbers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -44,8 +45,8 @@ class FixedLoss:
         clean = self.images[chosen]
         part = Inputs(clean if alone else self.inputs.images[chosen], self.inputs.targets[chosen])
         fixed = replace(self.objective, inputs=lambda *unused: part)
-        unread = torch.Generator()
-        return fixed.outer(self.engine.forward(model), clean, part.images, self.labels[chosen], unread)()
+        draws = torch.Generator(self.labels.device)  # a user's own reads it; the same numbers at each call
+        return fixed.outer(self.engine.forward(model), clean, part.images, self.labels[chosen], draws)()
 
     def parts(self, size: int) -> Iterator[Tensor]:
         """The numbers of all images, (B,) at a time, B at most `size`."""
@@ -76,7 +77,7 @@ def fixed_loss(
     """Attacks these images at the model's weights, as a training step would, and holds the result fixed.
 
     Args:
-        model: attacked in the mode that `attack.batch_norm` names.
+        model: a copy is attacked, in the mode that `attack.batch_norm` names.
         objective: of the trial.
         split: the images that `chosen`, (m,), numbers; they are not augmented.
         attack: resolved.
@@ -88,6 +89,7 @@ def fixed_loss(
     images = engine.images(split.pixels(chosen).to(torch.float32).div_(255))
     labels = split.labels[chosen]
     parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-    attacked = [adversarial(model, objective.inner, x, y, attack, engine.forward(model), attacking) for x, y in parts]
+    own = copy.deepcopy(model)  # in train mode batch norm's running statistics move
+    attacked = [adversarial(own, objective.inner, x, y, attack, engine.forward(own), attacking) for x, y in parts]
     inputs = objective.inputs(images, torch.cat(attacked), labels, mixing)
     return FixedLoss(objective, images, inputs, labels, engine)

@@ -21,7 +21,7 @@ from trainers.engine import Engine, float32_products
 from trainers.errors import UserError
 from trainers.identity import trial_id
 from trainers.method import objectives
-from trainers.models import fine_tuning, registry
+from trainers.models import registry
 from trainers.randomness import default_generators, generator
 from trainers.record import DynamicsRecord
 
@@ -65,7 +65,9 @@ def check(config: TrialConfig, model: nn.Module, data: Data, engine: Engine) -> 
     curvature.check(fixed, _loss(config, fixed, data, _exact(engine), 0, _FEW), config.model.name)
 
 
-def measure(config: TrialConfig, epoch: int, lr: float, model: nn.Module, data: Data, engine: Engine) -> DynamicsRecord:
+def measure(
+    config: TrialConfig, epoch: int, lr: float, model: nn.Module, data: Data, engine: Engine, start: Sequence[Tensor]
+) -> DynamicsRecord:
     """What there is to know of the adversarial loss at the model's weights.
 
     On a copy of the model, in fp32, on images that are the same for every epoch and seed: without augmentation,
@@ -80,23 +82,24 @@ def measure(config: TrialConfig, epoch: int, lr: float, model: nn.Module, data: 
         model: stays as it is, with its buffers, gradients and mode; so do torch's own generators.
         data: of the trial.
         engine: of the trial.
+        start: the model's parameters before training, w_0.
     """
     started = time.perf_counter()
     with float32_products("fp32"), default_generators(engine.device, config.seed, epoch, "dynamics"):
-        record = _measured(config, epoch, lr, copy.deepcopy(model).eval(), data, _exact(engine))
+        record = _measured(config, epoch, lr, copy.deepcopy(model).eval(), data, _exact(engine), start)
     return replace(record, seconds=time.perf_counter() - started)
 
 
 def _measured(
-    config: TrialConfig, epoch: int, lr: float, model: nn.Module, data: Data, engine: Engine
+    config: TrialConfig, epoch: int, lr: float, model: nn.Module, data: Data, engine: Engine, start: Sequence[Tensor]
 ) -> DynamicsRecord:
     settings, size = config.dynamics, config.evaluation.batch_size
     loss = _loss(config, model, data, engine, epoch, min(settings.images, len(data.train.labels)))
     level, robust = _level(model, loss, size)
     slope = gradient(model, loss, loss.parts(size))
     operator = curvature.hessian(model, loss, size)
-    start = torch.randn(len(slope), generator=generator("cpu", config.seed, "dynamics start")).to(slope)
-    pairs = curvature.eigenpairs(operator, min(settings.eigenpairs, len(slope) - 1), start)
+    first = torch.randn(len(slope), generator=generator("cpu", config.seed, "dynamics start")).to(slope)
+    pairs = curvature.eigenpairs(operator, min(settings.eigenpairs, len(slope) - 1), first)
     trace = curvature.trace(
         operator, pairs, settings.probes, generator(engine.device, config.seed, epoch, "dynamics probes")
     )
@@ -131,7 +134,7 @@ def _measured(
         robust=robust,
         loss=_number(level),
         gradient_squared=_number(slope.square().sum().item()),
-        distance_squared=_number(_distance_squared(config, model, data)),
+        distance_squared=_number(_distance_squared(model, start)),
         eigenpairs=len(pairs.values),
         trace=_number(trace.value),
         trace_error=_number(trace.error),
@@ -205,10 +208,9 @@ def _random_directions(parameters: int, config: TrialConfig) -> Tensor:
 
 
 @torch.no_grad()
-def _distance_squared(config: TrialConfig, model: nn.Module, data: Data) -> float:
+def _distance_squared(model: nn.Module, start: Sequence[Tensor]) -> float:
     """|w - w_0|^2, w_0 the weights before training."""
-    before = fine_tuning.network(config, data).parameters()
-    pairs = zip(model.parameters(), before, strict=True)
+    pairs = zip(model.parameters(), start, strict=True)
     return sum((now - then.to(now)).double().square().sum().item() for now, then in pairs if now.requires_grad)
 
 

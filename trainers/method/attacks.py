@@ -134,11 +134,16 @@ class EarlyStop:
         self._misses = torch.zeros_like(labels)
 
     def watching(self, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """`forward`, whose last logits (B, classes) are looked at."""
+        """`forward`, of whose last pass of candidates the logits (B, classes) are looked at.
+
+        Candidates are images that require a gradient: an inner loss may pass the clean ones too, or both at once, the
+        candidates last.
+        """
 
         def watched(images: Tensor) -> Tensor:
             logits = forward(images)
-            self._logits = logits.detach()
+            if images.requires_grad:
+                self._logits = logits.detach()[-len(self._labels) :]
             return logits
 
         return watched

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import AveragingConfig
-from trainers.method.weights import copy_all
+from trainers.method.weights import copy_all, places
 
 
 class Averaging:
@@ -40,7 +40,7 @@ class Averaging:
         self._averaged = copy.deepcopy(model).requires_grad_(False)
         self._count = 0
         self._of: nn.Module | None = None
-        """The model that `_mixed` and `_copied` were listed for."""
+        """The model that `_mixed` and `_copied` were listed for, and `_places` with the buffers that it then had."""
 
     def after_step(self, model: nn.Module, epoch: int) -> None:
         """Takes in the weights after a step of an epoch, counted from 0."""
@@ -71,7 +71,7 @@ class Averaging:
     @torch.no_grad()
     def _average(self, model: nn.Module, share: float) -> None:
         """Tensors by their share, 1 being a copy; integers, batch norm's counts, are copied."""
-        if model is not self._of:
+        if model is not self._of or any(module._buffers.get(name) is not each for module, name, each in self._places):
             self._list(model)
         if share < 1:
             torch._foreach_lerp_(*self._mixed, share)
@@ -86,6 +86,7 @@ class Averaging:
         mixed = [pair for pair in pairs[:mixing] if pair[1].is_floating_point()]
         copied = [pair for pair in pairs[:mixing] if not pair[1].is_floating_point()] + pairs[mixing:]
         self._of, self._mixed, self._copied = model, _sides(mixed), _sides(copied)
+        self._places = places(model)
 
     @property
     def model(self) -> nn.Module | None:

@@ -31,11 +31,16 @@ class OwnObjective(Objective):
 
     own_outer: Callable[..., Any] = lambda forward, images, adversarial, labels: None
     """Forward, clean images, adversarial images and labels to the loss (), or to (fit, what is added in full)."""
+    given: Any = None
+    """What the user's class or function gave: `own_outer` and `inner` may be of it."""
 
     def outer(
         self, forward: Forward, images: Tensor, adversarial: Tensor, labels: Tensor, generator: Draws
     ) -> Descended:
-        """As `Objective.outer`; S2O takes its share of what the function gives, or of the first of two."""
+        """As `Objective.outer`, but that the function draws at every call, AWP's and the update's.
+
+        S2O takes its share of what the function gives, or of the first of two.
+        """
         own = partial(self.own_outer, generator=generator) if self._draws else self.own_outer
 
         def outer(*, ascending: bool = False) -> Outer:
@@ -99,7 +104,14 @@ def build(config: ObjectiveConfig, num_classes: int) -> Objective:
             f"(inner, outer) or an Objective, got {type(given).__name__}"
         )
     clean = bool(getattr(given, "passes_clean", False))
-    return OwnObjective(inner, _unused, _adversarial, reads_clean=clean, own_outer=outer)
+    return OwnObjective(inner, _unused, _adversarial, reads_clean=clean, own_outer=outer, given=given)
+
+
+def with_state(objective: Objective) -> Any:
+    """The user's own object behind an objective, where it has a state to keep, as torch's parts have; else None."""
+    given = getattr(objective, "given", objective)
+    keeps = all(callable(getattr(given, name, None)) for name in ("state_dict", "load_state_dict"))
+    return given if keeps else None
 
 
 def _named(given: Any) -> tuple[Any, Any]:

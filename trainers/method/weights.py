@@ -88,11 +88,29 @@ def _climbs(name: str, weight: Tensor) -> bool:
 
 def _gradients(model: nn.Module, loss: Callable[[], Tensor], chosen: list[Tensor]) -> list[Tensor]:
     """The loss's gradient by each tensor; the model's buffers are as before."""
-    buffers = list(model.buffers())
-    kept = _copies(buffers)
+    put_back = keep_buffers(model)
     gradients = torch.autograd.grad(loss(), chosen, allow_unused=True, materialize_grads=True)
-    copy_all(buffers, kept)
+    put_back()
     return list(gradients)
+
+
+def places(model: nn.Module) -> list[tuple[nn.Module, str, Tensor | None]]:
+    """Each of the model's buffers behind the module that holds it and its name there: a pass may put another there."""
+    return [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
+
+
+def keep_buffers(model: nn.Module) -> Callable[[], None]:
+    """Copies the model's buffers; gives what puts them back, with what they held."""
+    there = places(model)
+    buffers = [buffer for _, _, buffer in there if buffer is not None]
+    kept = _copies(buffers)
+
+    def put_back() -> None:
+        for module, name, buffer in there:
+            module._buffers[name] = buffer
+        copy_all(buffers, kept)
+
+    return put_back
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +206,16 @@ def test_the_validation_images_are_the_same_on_every_machine() -> None:
     assert np.flatnonzero(mask).tolist() == [6, 12, 36, 39, 48, 52]
 
 
-def test_a_larger_fraction_holds_out_all_that_a_smaller_one_does() -> None:
-    labels = np.repeat(np.arange(3), 100)
-    small, large = sources.validation_mask(labels, 0.05), sources.validation_mask(labels, 0.2)
-    assert not (small & ~large).any()
+def test_a_class_that_gives_more_images_gives_those_and_more_and_may_give_one_less_to_a_larger_fraction() -> None:
+    labels, less = np.repeat(np.arange(3), (60, 60, 20)), 0
+    masks = [sources.validation_mask(labels, total / 140) for total in range(1, 60)]
+    for small, large in pairwise(masks):
+        for label in range(3):
+            one, other = small[labels == label], large[labels == label]
+            assert other.sum() >= one.sum() - 1
+            assert (one <= other).all() or (other <= one).all()
+            less += other.sum() < one.sum()
+    assert less
 
 
 def test_holding_out_everything_is_refused() -> None:

@@ -17,8 +17,8 @@ from trainers.errors import UserError
 from trainers.loop import with_fingerprint
 from trainers.method import adversary, batch_norm, objectives, weights
 from trainers.method.adversary import PGD, Carried, at
-from trainers.method.attacks import EarlyStop, fgsm, one_step, pgd
-from trainers.method.objectives import cross_entropy
+from trainers.method.attacks import EarlyStop, Loss, fgsm, one_step, pgd
+from trainers.method.objectives import Forward, Inner, cross_entropy
 from trainers.method.step import Slots, Strength, Tally, adversarial, training_step
 from trainers.training import Training
 from trainers.workers import ALONE, Part
@@ -138,9 +138,9 @@ def test_an_image_that_stopped_stays_though_a_later_pass_is_right() -> None:
     labels, says = torch.tensor([0, 1]), iter([[0, 0], [1, 1], [0, 1]])
     stop = EarlyStop(labels, 0)
     forward = stop.watching(lambda images: F.one_hot(torch.tensor(next(says)), 2).float())
-    going = []
+    candidates, going = torch.zeros(2, requires_grad=True), []
     for _ in range(3):
-        forward(labels)
+        forward(candidates)
         going.append(stop().flatten().tolist())
     assert going == [[True, False], [False, False], [False, False]]
 
@@ -153,6 +153,30 @@ def test_the_friendly_attack_on_trades_watches_the_attacked_images() -> None:
     moved = (ours != images).flatten(1).any(dim=1)
     assert wrong.any()
     assert not moved[wrong].any()
+
+
+def clean_after(forward: Forward, images: Tensor, labels: Tensor) -> Loss:
+    return lambda candidates: cross_entropy(forward, images, labels)(candidates) + 0 * forward(images).sum()
+
+
+def clean_before_in_one_pass(forward: Forward, images: Tensor, labels: Tensor) -> Loss:
+    def loss(candidates: Tensor) -> Tensor:
+        logits = forward(torch.cat([images, candidates]))
+        return F.cross_entropy(logits[len(images) :], labels, reduction="sum")
+
+    return loss
+
+
+@pytest.mark.parametrize("inner", [clean_after, clean_before_in_one_pass])
+def test_fat_watches_the_attacked_images_though_an_own_inner_passes_the_clean_ones_too(inner: Inner) -> None:
+    (images, _), model = batch(), network()
+    with torch.no_grad():
+        model[3].bias -= model(images).mean(dim=0)  # no class wins everywhere in the ball
+    labels, config = model(images).argmax(dim=1), resolved({"tau": 0}).attack
+    expected, ours = (
+        adversarial(model, each, images, labels, config, model, seeded()) for each in (cross_entropy, inner)
+    )
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
 
 
 # What rises

@@ -116,6 +116,18 @@ def test_batch_norms_statistics_are_averaged_and_its_count_is_the_newest(name: s
     assert averaging.model.num_batches_tracked.item() == 3
 
 
+@pytest.mark.parametrize("name", ["ema", "swa"])
+def test_a_buffer_that_is_given_a_new_tensor_is_averaged_as_one_that_is_changed(name: str) -> None:
+    model = nn.Module()
+    model.register_buffer("level", torch.zeros(()))
+    averaging = Averaging(AveragingConfig(name=name, decay=0.5, start=0), model)
+    for epoch, value in enumerate((1.0, 3.0)):
+        model.level = torch.tensor(value)
+        averaging.after_step(model, epoch)
+        averaging.after_epoch(model, epoch)
+    assert averaging.model.level.item() == 2
+
+
 def test_the_average_shares_no_memory_with_the_model_and_needs_no_gradient() -> None:
     model = moved(nn.Linear(1, 1), 1.0)
     averaging = Averaging(AveragingConfig(name="ema", start=0), model)

@@ -241,6 +241,29 @@ def test_bf16_steps_stay_near_fp32_ones_and_leave_fp32_parameters() -> None:
     assert {parameter.dtype for parameter in rough.parameters()} == {torch.float32}
 
 
+class Standardised(torch.nn.Conv2d):
+    """A convolution with a weight that is worked out from its parameter, as timm's StdConv2d has."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        weight = (self.weight - self.weight.mean()) / self.weight.std()
+        return F.conv2d(images, weight, self.bias)
+
+
+@pytest.mark.parametrize("kind", ["plain", "standardised", "over its norm"])
+def test_weights_that_are_cast_once_give_the_logits_of_weights_cast_in_each_pass(kind: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = Standardised(1, 8, 3) if kind == "standardised" else torch.nn.Conv2d(1, 8, 3)
+        if kind == "over its norm":
+            layer = torch.nn.utils.spectral_norm(layer)
+        model = torch.nn.Sequential(layer, torch.nn.Flatten(), torch.nn.Linear(8 * 36, 10)).eval()
+    engine, (x, _) = Engine(CPU, "bf16"), batch()
+    expected = engine.forward(model)(x)
+    with engine.cast_once(model):
+        assert model[2].weight.dtype == torch.bfloat16
+        assert torch.equal(engine.forward(model)(x), expected)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_asked_for_where_none_is_says_so() -> None:
     with pytest.raises(UserError, match=r"^device: must be on this machine, got 'cuda', and torch sees 0 GPUs"):

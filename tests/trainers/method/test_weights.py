@@ -130,6 +130,26 @@ def test_batch_norm_sees_the_batch_once() -> None:
     torch.testing.assert_close(model[1].running_mean, once[1].running_mean)
 
 
+class Level(nn.Module):
+    """A running mean in a buffer that is given a new tensor in each pass, as `nn.Module` allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 2))
+        self.register_buffer("level", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.level = 0.9 * self.level + 0.1 * images.mean()
+        return images @ self.weight - self.level
+
+
+def test_a_buffer_that_is_given_a_new_tensor_sees_the_batch_once() -> None:
+    model, images = Level(), torch.ones(3, 2)
+    with perturbed(model, lambda: model(images).sum(), gamma=0.01):
+        model(images)
+    assert model.level.item() == pytest.approx(0.1)
+
+
 class Calls(TorchDispatchMode):
     """Counts operations by name."""
 
