@@ -25,15 +25,15 @@ class Kind(NamedTuple):
     folder: str
     asks: str
     """What its sweep asks."""
-    reads: str
-    """The command that reads the answer."""
+    reads: tuple[str, ...]
+    """The commands that read the answer."""
 
 
 KINDS = {
-    "ratio": Kind("ratio", "is the ratio of learning rate and batch size what counts?", "ratio"),
-    "methods": Kind("methods", "which method is better, each at its own best learning rate?", "methods"),
-    "tune": Kind("tune", "which hyperparameters suit one method?", "importance"),
-    "own": Kind("own_method", "is a network or an objective of your own better?", "methods"),
+    "ratio": Kind("ratio", "is the ratio of learning rate and batch size what counts?", ("ratio",)),
+    "methods": Kind("methods", "which method is better, each at its own best learning rate?", ("methods",)),
+    "tune": Kind("tune", "which hyperparameters suit one method, and which matter?", ("results", "importance")),
+    "own": Kind("own_method", "is a network or an objective of your own better?", ("methods",)),
 }
 
 
@@ -67,7 +67,8 @@ def init(kind: str | None, folder: Path) -> None:
         raise UserError(f"init: needs a KIND, what the sweep asks: {kinds}; such as: sweep init methods")
     for path in write(kind, folder):
         echo(f"wrote {path}")
-    echo(f"next:\n{following(kind, folder)}")
+    answer = " and ".join(f"sweep {command}" for command in KINDS[kind].reads)
+    echo(f"asks: {KINDS[kind].asks} Answered by: {answer}\nnext:\n{following(kind, folder)}")
 
 
 def write(kind: str, folder: Path) -> Sequence[Path]:
@@ -93,4 +94,5 @@ def write(kind: str, folder: Path) -> Sequence[Path]:
 def following(kind: str, folder: Path) -> str:
     """The commands that come next, as they are typed where `sweep init` was."""
     config, one = shlex.quote(str(folder / CONFIG)), KINDS[kind]
-    return f"sweep plan {config}\nsweep launch {config}\nsweep {one.reads} runs/{one.folder}"
+    reads = (f"sweep {command} runs/{one.folder}" for command in one.reads)
+    return "\n".join([f"sweep plan {config}", f"sweep launch {config}", *reads])

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy import stats
 
 from analysis.estimates.resampling import COEFFICIENTS, Array, Bootstrap, resampled, t_on_z
@@ -23,7 +24,7 @@ from trainers.fields import plural
 Method = Literal["pearson", "spearman", "kendall"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
 
-#: What correlations are taken with.
+#: What correlations are taken with first; then with every other axis that was drawn.
 PREDICTORS: tuple[str, ...] = ("optimizer.lr", "batch_size", "lr_batch_ratio")
 
 #: Fewer give no interval: values of x; trials - cells; trials, where each is a cell of its own.
@@ -126,7 +127,7 @@ def correlations(
     frame: DataFrame,
     y: str = "last_test_robust",
     *,
-    predictors: Sequence[str] = PREDICTORS,
+    predictors: Sequence[str] | None = None,
     methods: Sequence[Method] = METHODS,
     confidence: float = 0.95,
     resamples: int = 2000,
@@ -141,7 +142,7 @@ def correlations(
     Args:
         frame: trials, as `analysis.frames.trials.load_trials` gives them.
         y: a metric's column.
-        predictors: columns of hyperparameters.
+        predictors: columns of hyperparameters; none: `PREDICTORS`, and every other axis that was drawn from a range.
         methods: coefficients: pearson, spearman, kendall.
         confidence: of the intervals, in (0, 1).
         resamples: bootstrap resamples.
@@ -156,12 +157,25 @@ def correlations(
     budget = one_budget(frame)[0].index
     for model, name, group in _groups(frame):
         usable = measured(group[group.index.isin(budget)], y)
-        for x, coefficient in itertools.product([x for x in predictors if several(usable[x])], methods):
+        xs = [*PREDICTORS, *_drawn(usable)] if predictors is None else predictors
+        for x, coefficient in itertools.product([x for x in xs if several(usable[x])], methods):
             fit = correlation(usable, x, y, coefficient, confidence=confidence, resamples=resamples, seed=seed)
             identity = {"model.name": model, "method": name, "coefficient": coefficient}
             rows.append({**vars(fit), **identity, "n_left_out": len(group) - fit.n})
     columns = ["x", "y", "coefficient", "estimate", "low", "high", "n", "n_left_out", "interval_method"]
     return DataFrame(rows, columns=[*GROUP, *columns])
+
+
+def _drawn(trials: DataFrame) -> list[str]:
+    """Other axes that were drawn from a range, as a search does: numbers that hardly recur from cell to cell.
+
+    A list of few values is often there for a part of the trials alone, as controls are: what the others do would then
+    stand in its correlation.
+    """
+    cells = len(np.unique(codes(trials, axes(trials))))
+    others = (axis for axis in axes(trials) if axis not in PREDICTORS and trials[axis].notna().all())
+    numeric = [axis for axis in others if is_numeric_dtype(trials[axis]) and not is_bool_dtype(trials[axis])]
+    return [axis for axis in numeric if trials[axis].nunique() > max(cells / 2, FEWEST_LEVELS)]
 
 
 def _constant(values: Array) -> bool:

@@ -87,6 +87,8 @@ class Importance:
     """The most important first; empty where there is a `reason`."""
     reason: str = ""
     """Why nothing is said; empty: something is."""
+    n_lacking: int = 0
+    """Cells that there are too few of, where that is why."""
     interval: str = ""
     """What the interval is over, or `none: ` and why there is none."""
     noise: float = np.nan
@@ -181,7 +183,8 @@ def importances(
             f"importance: needs two axes that vary among completed trials, got {names[0] if names else 'none'}"
         )
     asked = _Asked(evaluator, metric, by, confidence, resamples, seed)
-    return tuple(replace(one, left_out=left_out) for one in _parts(usable, names, within, asked))
+    found = (_with_way_out(one, trials) for one in _parts(usable, names, within, asked))
+    return tuple(replace(one, left_out=left_out) for one in found)
 
 
 def importance_frame(found: Sequence[Importance]) -> DataFrame:
@@ -278,8 +281,9 @@ def _importance(trials: DataFrame, where: Mapping[str, Any], asked: _Asked) -> I
     rows = _Rows(trials[asked.metric].to_numpy(dtype=np.float64), cells, points, trials["seed"].to_numpy())
     means = rows.means(np.ones((1, len(trials))))[0]
     columns = {axis: column_of(first[axis], means, axis) for axis in taken if several(first[axis]) or axis not in whole}
-    if reason := _lacking(columns, len(first), means, asked.by):
-        return replace(known, reason=reason)
+    reason, n_lacking = _lacking(columns, len(first), means, asked.by)
+    if reason:
+        return replace(known, reason=reason, n_lacking=n_lacking)
     less = asked.metric.endswith(("loss", "seconds"))
     shares = asked.evaluator(asked.by, columns, minimise=less, seed=asked.seed)
     return _with_interval(known, _Evaluated(asked.by, columns, shares), rows, asked)
@@ -289,22 +293,37 @@ def _every_axis(trials: DataFrame) -> list[str]:
     return ["method", *varying(trials)]
 
 
-def _lacking(columns: Mapping[str, Column], n: int, means: Array, by: By) -> str:
-    """Why nothing is said of these cells; empty: something may be."""
+def _lacking(columns: Mapping[str, Column], n: int, means: Array, by: By) -> tuple[str, int]:
+    """Why nothing is said of these cells, and how many more would do; empty: something may be."""
     if len(columns) < 2:
-        return f"needs 2 hyperparameters that vary between these cells, got {', '.join(columns) or 'none'}"
+        return f"needs 2 hyperparameters that vary between these cells, got {', '.join(columns) or 'none'}", 0
     if np.ptp(means) <= 1e-12:
-        return "all cells have the same mean"
+        return "all cells have the same mean", 0
     combinations = float(np.prod([float(column.levels or np.inf) for column in columns.values()]))
     if n >= GRID * combinations and by == "fanova":
-        return f"needs {FEWEST_OF_GRID} cells of a grid, got {n}" if n < FEWEST_OF_GRID else ""
+        few = n < FEWEST_OF_GRID
+        return (f"needs {FEWEST_OF_GRID} cells of a grid, got {n}", FEWEST_OF_GRID - n) if few else ("", 0)
     needed = max(FEWEST, FEWEST_AN_AXIS * len(columns)) if by == "fanova" else FEWEST_BEST * 4
     if n >= needed:
-        return ""
+        return "", 0
     if by == "fanova" and GRID * combinations <= needed:
         of_grid = max(FEWEST_OF_GRID, math.ceil(GRID * combinations))
-        return f"needs at least {of_grid} of its grid's {combinations:.0f} cells ({100 * GRID:.0f} %), got {n}"
-    return f"needs {needed} cells for {len(columns)} axes, got {n}"
+        text = f"needs at least {of_grid} of its grid's {combinations:.0f} cells ({100 * GRID:.0f} %), got {n}"
+        return text, of_grid - n
+    text = f"needs {needed} cells for {len(columns)} axes, got {n}"
+    return f"{text}; run {needed - n} more to their end, by more values or a larger search.n_trials", needed - n
+
+
+def _with_way_out(found: Importance, trials: DataFrame) -> Importance:
+    """Where cells lack and trials were pruned: how many cells there are once those are trained to their end."""
+    rows = trials[trials["outcome"].isin(("completed", "pruned"))]
+    for axis, value in found.where.items():
+        rows = rows[rows[axis] == value]
+    if not found.n_lacking or not (rows["outcome"] == "pruned").any():
+        return found
+    names = [axis for axis in _every_axis(rows) if axis not in found.averaged]
+    most = len(np.unique(codes(rows, names)))
+    return replace(found, reason=f"{found.reason}; `sweep launch --resume-pruned` gives {most} cells at most")
 
 
 def _with_interval(known: Importance, study: _Evaluated, rows: _Rows, asked: _Asked) -> Importance:

@@ -272,7 +272,7 @@ def plan(
     _leave_out(progress, capacity, again, cancelled_anew, resume_pruned)
     left, begun = wanted.unfinished(progress), wanted.begun(progress)
     shapes = check_trials(config, left, unseen, own)
-    odd = warnings(config, wanted.all_kinds, shapes)
+    odd = warnings(config, wanted.all_kinds, shapes, not wanted.examples)
     taken_up = tuple(trial.id for trial in begun if trial.pruned) if resume_pruned else ()
     no_more_ended = {*taken_up, *(stopping.whole if stopping else ())}
     finished, measured = [trial for trial in begun if trial.finished], Measured(progress, config)

@@ -67,6 +67,8 @@ class Row:
     """Bytes that the one that holds most holds."""
     seconds_from: Source
     memory_from: Source
+    known: bool = True
+    """Whether its trials are; of others the search decides how they fall, and as many of each kind are counted."""
 
 
 def rows(
@@ -107,6 +109,7 @@ def _row(shape: Shape, group: Sequence[tuple[Left, Taken, Taken]]) -> Row:
         max(held.memory for *_, held in group),
         group[0][1].source,
         group[0][2].source,
+        all(one.known for one, *_ in group),
     )
 
 
@@ -132,7 +135,13 @@ def table(shapes: Sequence[Row], resources: ResourcesConfig) -> Table | None:
     shown = Table(box=None, pad_edge=False, title="by shape of trial", title_justify="left")
     for key in keys:
         shown.add_column(key)
-    for name in ("trials", "s an epoch", f"{'GPU' if resources.gpu else 'CPU'} hours", "memory"):
+    known_trials = all(row.known for row in shapes)
+    for name in (
+        "trials" if known_trials else "trials, if even",
+        "s an epoch",
+        f"{'GPU' if resources.gpu else 'CPU'} hours",
+        "memory",
+    ):
         shown.add_column(name, justify="right")
     shown.add_column("from")
     lines: dict[tuple[str, ...], list[tuple[Row, Mapping[str, Any]]]] = defaultdict(list)
@@ -144,7 +153,14 @@ def table(shapes: Sequence[Row], resources: ResourcesConfig) -> Table | None:
         hours = sum(row.seconds for row, _ in group) / 3600 * (resources.most_gpu or resources.cpu) * resources.workers
         trials = sum(row.trials for row, _ in group)
         seconds, memory, origin = cells[-3:]
-        shown.add_row(*told, f"{trials:.0f}", seconds, _rounded(hours / resources.trials_per_process), memory, origin)
+        shown.add_row(
+            *told,
+            f"{trials:.0f}" if known_trials else _rounded(trials),
+            seconds,
+            _rounded(hours / resources.trials_per_process),
+            memory,
+            origin,
+        )
     return shown
 
 

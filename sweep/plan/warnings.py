@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sweep.axes import INERT_AXES, holds, value_at
+from sweep.axes import INERT_AXES, Axis, Point, holds, value_at
 from sweep.config import SweepConfig
 from sweep.search.trials import PlannedTrial
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
@@ -31,14 +31,19 @@ class Warned(NamedTuple):
 
     text: str
     key: str
+    instead: str = ""
+    """What ends it where the key is an axis, which a setting would end too; empty: it is none."""
 
     def line(self) -> str:
         """Both in one line."""
-        return f"{self.text}; set {self.key}"
+        return f"{self.text}; {self.instead or f'set {self.key}'}"
 
 
 def warnings(
-    config: SweepConfig, planned: Sequence[PlannedTrial], shapes: Mapping[DataConfig, Shape]
+    config: SweepConfig,
+    planned: Sequence[PlannedTrial],
+    shapes: Mapping[DataConfig, Shape],
+    all_known: bool = True,
 ) -> tuple[Warned, ...]:
     """What is odd about a sweep.
 
@@ -46,8 +51,9 @@ def warnings(
         config: the sweep.
         planned: all its trials, or examples where they are not known yet.
         shapes: of their data, as far as known.
+        all_known: whether there are no examples among the trials, which cannot be counted.
     """
-    groups: dict[str, list[Warned]] = {}
+    groups: dict[str, list[tuple[Warned, Point]]] = {}
     points: dict[str, list[PlannedTrial]] = defaultdict(list)
     for planned_one in planned:
         points[json.dumps(planned_one.point)].append(planned_one)
@@ -55,10 +61,11 @@ def warnings(
     trials = [one.config for one in first]
     for trial, of_point in zip(trials, points.values(), strict=True):
         for one in _of_trial(trial, shapes.get(trial.data)):
-            groups.setdefault(one.key.partition("=")[0], []).extend([one] * len(of_point))
-    counted = (_of_how_many(group, len(planned)) for group in groups.values())
+            groups.setdefault(one.key.partition("=")[0], []).extend([(one, of_point[0].point)] * len(of_point))
+    counted = (_of_how_many(group, len(planned), all_known) for group in groups.values())
+    kept = (one._replace(instead=_keeping(group, config)) for one, group in zip(counted, groups.values(), strict=True))
     return (
-        *counted,
+        *kept,
         *_decay(trials),
         *_measures(trials),
         *_networks(trials),
@@ -91,10 +98,33 @@ def _of_order(config: SweepConfig) -> Iterator[Warned]:
         )
 
 
-def _of_how_many(group: Sequence[Warned], trials: int) -> Warned:
+def _of_how_many(group: Sequence[tuple[Warned, Point]], trials: int, all_known: bool) -> Warned:
     """The first of a group of trials, and how many they are, where not all."""
-    first = group[0]
-    return first if len(group) == trials else first._replace(text=f"{first.text} ({len(group)} of {trials} trials)")
+    first, _ = group[0]
+    if len(group) == trials:
+        return first
+    many = f"{len(group)} of {trials} trials" if all_known else "where it is drawn"
+    return first._replace(text=f"{first.text} ({many})")
+
+
+def _keeping(group: Sequence[tuple[Warned, Point]], config: SweepConfig) -> str:
+    """The ways out of a warning without the end of an axis; empty where none of the keys to set is one."""
+    ways, on_axis = [], False
+    for way in group[0][0].key.split(", or "):
+        setting, _, value = way.partition("=")
+        key = setting.removeprefix("trial.")
+        drawn = list(dict.fromkeys(_plain(point[key]) for _, point in group if key in point))
+        on_axis |= bool(drawn)
+        ways.append(_other_values(key, config.space[key], drawn, value) if drawn else f"set {way}")
+    return ", or ".join(ways) if on_axis else ""
+
+
+def _other_values(key: str, axis: Axis, drawn: Sequence[str], value: str) -> str:
+    if axis.is_range:
+        return f"narrow space.{key}, which has {drawn[0]}"
+    if set(map(_plain, axis.extremes())) <= set(drawn):
+        return f"take other values in space.{key}, such as {value}"
+    return f"leave {' and '.join(drawn)} out of space.{key}"
 
 
 def _of_trial(trial: TrialConfig, shape: Shape | None) -> Iterator[Warned]:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from analysis.estimates.importance import FEWEST, FEWEST_AN_AXIS
 from analysis.frames.trials import load_trials
 from sweep.cli import main
 from sweep.config_file import load
-from sweep.init import CONFIG, KINDS
+from sweep.init import CONFIG, EXAMPLES, KINDS
 from sweep.plan.plan import plan
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def test_every_example_is_a_sweep_that_can_be_planned(
     _, said = init(kind, "new")
     config = load(tmp_path / "new" / CONFIG)
     assert said.splitlines()[-1].endswith(f" runs/{config.name}")
-    assert bool(config.question) == (config.stopping is None)  # of which early stopping would bias the answer
+    assert config.question is None or config.stopping is None  # of which early stopping would bias the answer
     search = plan(config, [], "abc", data="unseen").search
     assert search.size() >= 12
     lines = (tmp_path / "new" / CONFIG).read_text().splitlines()
@@ -75,6 +76,24 @@ def test_the_printed_commands_can_be_pasted_though_the_folder_has_a_space(
     assert shlex.split(said.splitlines()[-3]) == ["sweep", "plan", "my method/sweep.yaml"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_answers_the_question_is_named_where_it_is_asked(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said, one = init(kind)[1], KINDS[kind]
+    answer = " and ".join(f"sweep {command}" for command in one.reads)
+    assert f"asks: {one.asks} Answered by: {answer}\nnext:\n" in said
+    assert all(f"sweep {command} runs/{one.folder} " in Path(CONFIG).read_text() for command in one.reads)
+
+
+def test_the_tune_example_has_the_cells_that_importance_needs() -> None:
+    config = load(EXAMPLES / "tune" / CONFIG)
+    needed = max(FEWEST, FEWEST_AN_AXIS * len(config.space))
+    assert config.stopping is None  # pruned trials are in no cell
+    assert (config.search.n_trials or 0) >= 1.2 * needed  # some may diverge
+
+
 def test_network_and_objective_of_the_example_are_forty_lines() -> None:
     assert len((ROOT / "examples" / "own_method" / "method.py").read_text().splitlines()) <= 40
 
@@ -88,7 +107,7 @@ def test_what_is_printed_runs_as_it_is_but_for_its_size(
     fewer = {
         "ratio": ["seeds=[0, 1]", "space.batch_size=[64, 128]", "space.optimizer.lr=[0.06, 0.12]"],
         "methods": ["seeds=[0, 1]", "space.objective.name=[pgd_at]", "space.optimizer.lr=[0.2]"],
-        "tune": ["search.n_trials=8", "stopping.min_resource=1"],
+        "tune": ["search.n_trials=8"],
     }
     changes = ["trial.epochs=2", "trial.data.train_per_class=10", "trial.evaluation.every=1", *fewer[kind]]
     small = [word for change in changes for word in ("--set", change)]

@@ -248,6 +248,26 @@ def test_groups_are_each_optimizer_and_all_and_models_are_not_pooled(frame_of):
     assert set(table["x"]) == {"optimizer.lr"}
 
 
+def test_an_axis_that_a_search_drew_has_its_line_and_one_of_a_list_none(frame_of):
+    rng = np.random.default_rng(0)
+    decays = 10 ** rng.uniform(-5, -2, 12)
+    frame = frame_of(
+        [
+            {
+                "optimizer.lr": 0.1 + n,
+                "optimizer.weight_decay": decay,
+                "optimizer.k1": float(n % 4),
+                "last_test_robust": decay,
+            }
+            for n, decay in enumerate(decays)
+        ]
+    )
+    table = correlations(frame, methods=["spearman"]).set_index("x")
+    assert "optimizer.k1" not in table.index
+    assert table.loc["optimizer.weight_decay", "estimate"] == pytest.approx(1)
+    assert table.loc["optimizer.weight_decay", "n"] == 12
+
+
 def test_unknown_metric_is_named_with_the_nearest_one(frame_of):
     with pytest.raises(UserError, match="last_test_robus: no such column; did you mean 'last_test_robust'"):
         correlations(grid(frame_of, np.random.default_rng(0)), "last_test_robus")

@@ -159,6 +159,18 @@ def test_drawn_points_need_more_cells_than_a_grid_and_the_reason_says_how_many()
     assert "needs 20 cells for 2 axes" in importances(drawn)[0].reason
 
 
+def test_too_few_cells_are_told_how_many_more_and_how_many_the_pruned_ones_make():
+    rng = np.random.default_rng(0)
+    drawn = sweep(additive, 1, method=("PGD-AT",), optimizer__lr=tuple(rng.random(17)))
+    drawn = drawn.assign(outcome=["pruned"] * 5 + ["completed"] * 12)
+    drawn.insert(len(FIRST), "optimizer.weight_decay", rng.random(17))
+    (found,) = importances(drawn)
+    assert found.reason == (
+        "needs 20 cells for 2 axes, got 12; run 8 more to their end, by more values or a larger search.n_trials; "
+        "`sweep launch --resume-pruned` gives 17 cells at most"
+    )
+
+
 def test_part_of_a_grid_is_told_how_many_of_its_cells_are_needed():
     grid = sweep(additive, method=("PGD-AT", "DEAT"), optimizer__lr=(0.1, 0.2, 0.3), batch_size=(16, 32, 64))
     half = grid[(grid["optimizer.lr"] < 0.3) | (grid["batch_size"] == 16) & (grid["method"] == "DEAT")]

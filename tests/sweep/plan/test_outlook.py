@@ -245,6 +245,14 @@ def told(found: Outlook) -> list[list[str]]:
     return [[str(column.header) for column in shown.columns], *map(list, zip(*columns, strict=True))]  # type: ignore[arg-type]
 
 
+def test_trials_that_are_not_drawn_yet_are_counted_evenly_and_the_table_says_so(tiny: Configs) -> None:
+    space = {"batch_size": {"choice": [16, 32, 64, 128]}, "optimizer.lr": {"loguniform": [0.1, 0.3]}}
+    drawn = tiny(space=space, trial={"data": {"name": "digits"}}, search={"name": "optuna", "n_trials": 5}, seeds=[0])
+    found = plan(drawn, [], "abc")
+    assert [line[:2] for line in told(outlook(found))] == [["batch_size", "trials, if even"], ["16 to 128", "5"]]
+    assert told(outlook(replace(found, to_run=found.to_run[:3])))[1][:2] == ["16 to 64", "3.75"]
+
+
 def test_the_table_has_the_keys_that_tell_shapes_apart_and_no_more(tiny: Configs) -> None:
     space = {"objective.name": ["pgd_at", "trades"], "weights.name": ["none", "awp"], "optimizer.lr": [0.1, 0.3]}
     header, *lines = told(outlook(plan(tiny(space=space, trial={"data": {"name": "digits"}, "epochs": 12}), [], "abc")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +197,43 @@ def test_what_can_hardly_be_meant_is_told_with_the_key_that_ends_it(
     assert found == [line]
     key = line.rpartition("; set ")[2].partition(", or ")[0]
     assert found[0].partition(":")[0] not in "".join(one.text for one in warned(load(sweep_file(**values), [key])))
+
+
+@pytest.mark.parametrize(
+    ("trial", "space", "way_out"),
+    [
+        ({}, {"batch_size": [32, 160, 256]}, "leave 160 and 256 out of space.batch_size"),
+        ({}, {"batch_size": [160, 256]}, "take other values in space.batch_size, such as 16"),
+        ({"optimizer": {"name": "adamw"}}, {"optimizer.lr": [0.001, 0.1]}, "leave 0.1 out of space.optimizer.lr"),
+        ({"attack": {"radius": 0.1}}, {"attack.step_size": [0.001, 0.02]}, "leave 0.001 out of space.attack.step_size"),
+        (
+            {"epochs": 50, "schedule": PIECEWISE},
+            {"schedule.milestones": [[30, 40], [100, 105]]},
+            "leave [100, 105] out of space.schedule.milestones, or set trial.schedule.name=constant",
+        ),
+    ],
+)
+def test_the_way_out_of_a_value_of_an_axis_keeps_the_axis(
+    trial: dict[str, Any], space: dict[str, Any], way_out: str, sweep_file: Files
+) -> None:
+    quiet = {"evaluation": {"radius": 0.03, "step_size": 0.01, "steps": 10}}
+    (line,) = (one.line() for one in warned(load(sweep_file(**of(**quiet, **trial) | {"space": space}))))
+    assert line.endswith(f"; {way_out}")
+
+
+def test_a_range_is_to_be_narrowed(sweep_file: Files) -> None:
+    values = of() | {"space": {"batch_size": {"uniform": [16, 256]}}, "search": {"name": "random", "n_trials": 12}}
+    (line,) = (one.line() for one in warned(load(sweep_file(**values))))
+    assert re.search(r"\(\d+ of 12 trials\); narrow space.batch_size, which has \d+$", line)
+
+
+def test_trials_that_are_not_drawn_yet_are_not_counted(sweep_file: Files) -> None:
+    space = {"optimizer.lr": {"loguniform": [0.01, 0.1]}, "batch_size": {"choice": [16, 32, 64, 160]}}
+    search = {"name": "optuna", "sampler": "random", "n_trials": 5}
+    assert [one.line() for one in warned(load(sweep_file(**of() | {"space": space, "search": search})))] == [
+        "one step an epoch: batch_size 160 takes all 160 training images (where it is drawn); "
+        "leave 160 out of space.batch_size"
+    ]
 
 
 @pytest.mark.parametrize("name", ["random", "quasi_random"])
