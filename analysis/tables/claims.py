@@ -144,13 +144,23 @@ def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
 def errors_text(claims: Sequence[Claim]) -> str:
     """Whether the accuracies' intervals hold the error of the test set; goes on `intervals`, and empty: there is none.
 
+    Where some do, the fewer claims are named.
+
     >>> errors_text([])
     ''
     """
-    both = {claim.holds == BOTH for claim in claims if claim.verdict != "not measured" and claim.unit != "ratio"}
-    if not both:
-        return ""
-    return f"over {BOTH}" if both == {True} else WITHOUT if both == {False} else f"{WITHOUT} but where over {BOTH}"
+    judged = [claim for claim in claims if claim.verdict != "not measured" and claim.unit != "ratio"]
+    parts = {f"over {BOTH}": [c for c in judged if c.holds == BOTH], WITHOUT: [c for c in judged if c.holds != BOTH]}
+    most, fewest = sorted(parts, key=lambda text: -len(parts[text]))
+    if not parts[fewest]:
+        return most if judged else ""
+    return f"{most}; only those of {', '.join(_lines_named(parts[fewest], parts[most]))} {fewest}"
+
+
+def _lines_named(claims: Sequence[Claim], others: Sequence[Claim]) -> list[str]:
+    """The claims' names; of one that has lines among the others too, with whose line it is."""
+    also = {claim.name for claim in others}
+    return list(dict.fromkeys(f"{c.name} ({_whose(c)})" if c.name in also else c.name for c in claims))
 
 
 def _family(claims: Sequence[Claim]) -> str:
