@@ -109,6 +109,7 @@ def test_without_them_all_is_as_it_was(run: Path) -> None:
         (["--where", "seed"], "--where 'seed': is 0 where it must be true or false, where seed = 0; compare alike"),
         (["--where", "__import__('os').system('true')"], "__import__('os').system('true')\", which is not let in"),
         (["--sort", "lr"], "--sort: must be a column of the table, got 'lr'; did you mean 'optimizer.lr'?"),
+        (["--sort", "-foo"], "nearest: outcome, from_trial, note; all are in the first line of --format csv"),
         (["--columns", "trial_id,"], "--columns: must be a column of the table, got ''; "),
         (["--summary", "--where", "seed == 0"], "--summary: is of all trials; leave --where, --sort and --columns out"),
     ],
