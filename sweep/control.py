@@ -11,7 +11,7 @@ import click
 from sweep.group import examples
 from sweep.reports.filters import trials_where, where_option
 from sweep.reports.options import TRIAL, directory_argument
-from sweep.streams import echo
+from sweep.streams import tell
 
 if TYPE_CHECKING:
     from sweep.progress import TrialProgress
@@ -37,7 +37,7 @@ def set_(directory: Path, settings: tuple[str, ...]) -> None:
         for key, value in asked:
             requests.set_to(directory, key, value)
     for key, value in asked:
-        echo(f"{key}: {'as in the config' if value is None else value}; {by_whom(directory, 'takes it up')}")
+        tell(f"{key}: {'as in the config' if value is None else value}; {by_whom(directory, 'takes it up')}")
 
 
 @click.command(epilog=examples("sweep pause runs/demo", "sweep resume runs/demo"))
@@ -51,8 +51,8 @@ def pause(directory: Path) -> None:
     _refuse_no_run(directory)
     with carried(directory):
         requests.pause(directory)
-    echo(f"paused since {requests.asked(directory).paused}; {by_whom(directory, 'stops at the next epochs')}")
-    echo(f"sweep resume {shown(directory)} goes on")
+    tell(f"paused since {requests.asked(directory).paused}; {by_whom(directory, 'stops at the next epochs')}")
+    tell(f"sweep resume {shown(directory)} goes on")
 
 
 @click.command(epilog=examples("sweep resume runs/demo"))
@@ -65,7 +65,7 @@ def resume(directory: Path) -> None:
     _refuse_no_run(directory)
     with carried(directory):
         was = requests.resume(directory)
-    echo(f"goes on; {by_whom(directory, 'takes it up')}" if was else "was not paused")
+    tell(f"goes on; {by_whom(directory, 'takes it up')}" if was else "was not paused")
 
 
 @click.command(
@@ -114,9 +114,9 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
             requests.cancel(directory, trial.id, undo)
     for trial in trials:
         how = "no launch is running" if written else by_whom(directory, "takes it up")
-        echo(f"{trial.id} {trial.label()}: {'is to run after all' if undo else 'cancelled'}; {how}")
+        tell(f"{trial.id} {trial.label()}: {'is to run after all' if undo else 'cancelled'}; {how}")
     if not trials:
-        echo("0 trials; nothing is changed")
+        tell("0 trials; nothing is changed")
 
 
 def _refuse_no_run(directory: Path) -> None:

@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from trainers.visible import visible
+from trainers.visible import hanging, visible
 
 #: Columns that a table may take where nothing bounds it.
 WIDEST = 1000
@@ -89,10 +89,25 @@ class Fitted:
         return table, f"left out for want of room: {names}; --columns, a wider terminal or --format csv shows them"
 
 
+class Hung:
+    """Text whose lines are broken between words, what goes on indented: it does not look like a line of its own."""
+
+    def __init__(self, text: str) -> None:
+        """Draws nothing yet."""
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich draws of it."""
+        for line in visible(self._text).split("\n"):
+            yield Text(hanging(line, options.max_width))
+
+
 def fitted(shown: RenderableType) -> RenderableType:
-    """The same with every table `Fitted`."""
+    """The same with every table `Fitted`, and every text `Hung`."""
     if isinstance(shown, Group):
         return Group(*map(fitted, shown.renderables))
+    if isinstance(shown, Text):
+        return Hung(shown.plain)
     return Fitted(shown) if isinstance(shown, Table) else shown
 
 
@@ -230,5 +245,5 @@ def _plain(console: Console, shown: RenderableType) -> str:
     return visible(str(plain))
 
 
-def _line(console: Console, said: RenderableType | None) -> Text | None:
-    return Text(_plain(console, said)) if said else None
+def _line(console: Console, said: RenderableType | None) -> Hung | None:
+    return Hung(_plain(console, said)) if said else None

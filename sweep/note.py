@@ -12,7 +12,7 @@ import click
 from sweep.control import by_whom
 from sweep.group import examples
 from sweep.reports.options import TRIAL, directory_argument
-from sweep.streams import echo
+from sweep.streams import tell
 
 if TYPE_CHECKING:
     from trainers.record import NoteRecord
@@ -54,7 +54,7 @@ def note(directory: Path, trial_id: str, text: str | None, tags: tuple[str, ...]
     trial = progress.trials[only_trial(directory, progress.trials, trial_id)]
     written = _checked(NoteRecord(trial.id, None if text is None else text.strip(), tags, untags))
     how = "written down" if _write(directory, written, log, progress.latest) else by_whom(directory, "writes it down")
-    echo(f"{trial.id} {trial.label()}: {_said(written)}; {how}")
+    tell(f"{trial.id} {trial.label()}: {_said(written)}; {how}")
 
 
 def _checked(record: NoteRecord) -> NoteRecord:

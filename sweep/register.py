@@ -10,7 +10,7 @@ import click
 
 from sweep.group import examples
 from sweep.reports.options import METRICS, PATH, Above
-from sweep.streams import echo
+from sweep.streams import tell
 
 if TYPE_CHECKING:
     from analysis.claims.registration import Registration
@@ -70,7 +70,7 @@ def register(
     values = {"margin": margin / 100, "time_margin": time_margin / 100, "accuracy": metric}
     registration = written(sweep, directory, claims, tuple(dict.fromkeys(choosers)), until, values)
     for line in _lines(registration, directory):
-        echo(line)
+        tell(line)
 
 
 def written(

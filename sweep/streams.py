@@ -86,18 +86,27 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
 def complain(text: str) -> None:
     """Says on stderr, in one line of bounded length, what is wrong; a terminal's lines end between its words."""
-    from trainers.visible import hanging, in_line
+    from trainers.visible import in_line
 
-    line = f"sweep: {in_line(text)}"
-    echo(hanging(line, _columns()) if sys.stderr.isatty() else line, err=True)
+    tell(f"sweep: {in_line(text)}", err=True)
 
 
-def _columns() -> int:
-    """Of the terminal that is stderr, where stdout may be a file; `COLUMNS` has the last word, as it has for tables."""
+def tell(text: str, *, err: bool = False) -> None:
+    """Says what may be longer than a terminal's line, which then ends between words, what goes on indented."""
+    from trainers.visible import hanging
+
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        text = "\n".join(hanging(line, _columns(stream)) for line in text.split("\n"))
+    echo(text, err=err)
+
+
+def _columns(stream: TextIO) -> int:
+    """Of the terminal; `COLUMNS` has the last word, as it has for tables."""
     if (asked := os.environ.get("COLUMNS", "")).isdecimal() and int(asked):
         return int(asked)
     with suppress(OSError, ValueError):
-        if columns := os.get_terminal_size(sys.stderr.fileno()).columns:
+        if columns := os.get_terminal_size(stream.fileno()).columns:
             return columns
     return 80
 

@@ -360,6 +360,9 @@ def _code(found: Found) -> Check:
         if others
         else "",
         f"{_launches(dirty)} had changes that are in no commit" if dirty else "",
+        f"but the sources that train have the registered hash at each of {plural(len(starts), 'start')}"
+        if dirty and starts and not others
+        else "",
     ]
     return _check("code", faults, own)
 

@@ -102,6 +102,11 @@ def varying(frame: DataFrame) -> list[str]:
     return [axis for axis in axes(frame) if several(frame[axis]) or by_method[axis].nunique(dropna=False).max() > 1]
 
 
+def varying_in(rows: DataFrame, of: DataFrame) -> list[str]:
+    """The axes that vary in the whole frame, as far as these of its rows have a value of them."""
+    return [axis for axis in varying(of) if rows[axis].notna().any()]
+
+
 def conditions(frame: DataFrame) -> list[str]:
     """The axes across which accuracies are not comparable, and no best cell is chosen: other data, another attack."""
     return [axis for axis in varying(frame) if is_condition(axis)]

@@ -15,6 +15,7 @@ from analysis.frames.trials import axes as axes_of
 from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import banded, crowded, dash, in_order, legend, looks, outer_labels, panels, splits, titled
+from analysis.plots.ticks import whole_epochs
 from trainers.fields import plural
 
 
@@ -82,7 +83,7 @@ def accuracy_epoch(rows: DataFrame, page: Page = PAGE) -> Figure:
         titled(axes, rows, part)
         for (name, split), curve in part.groupby(["method", "split"], sort=True):
             banded(axes, curve, "epoch", styles[str(name)].colour, factor=100, ls=dash(str(split)), lw=1.4)
-        axes.locator_params(axis="x", integer=True)
+        whole_epochs(axes)
     outer_labels(grid, label("epoch"), "robust accuracy (%)")
     shown = dict.fromkeys(styles[name] for name in in_order(rows["method"]))
     legend(figure, [*(Line2D([], [], color=look.colour, label=look.name) for look in shown), *splits()], page)

@@ -20,7 +20,7 @@ from analysis.frames.names import of_spread, short
 from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import Look, banded, centre, dash, in_order, in_rows, legend, looks, splits
-from analysis.plots.ticks import log_axis, plain_decades
+from analysis.plots.ticks import log_axis, plain_decades, whole_epochs
 from trainers.fields import plural
 
 #: What is drawn against the epoch, in the order of its panels, with its name and unit. Accuracies are fractions; the
@@ -122,7 +122,7 @@ def draw_around_decay(rows: DataFrame, changes: DataFrame, metric: str, page: Pa
             axes.set_yscale("log")
             plain_decades(axes.yaxis)
         axes.set_title(QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}")
-        axes.locator_params(axis="x", integer=True)
+        whole_epochs(axes)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     trials = rows.groupby("method")["n"].max()

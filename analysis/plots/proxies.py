@@ -15,6 +15,7 @@ from analysis.frames.strata import stratum_name
 from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan, that_choose
 from analysis.plots.style import banded, crowded, in_order, legend, looks, outer_labels, panels
+from analysis.plots.ticks import whole_epochs
 from trainers.fields import plural
 
 #: What a panel is called by.
@@ -43,7 +44,7 @@ def proxy(rows: DataFrame, page: Page = PAGE) -> Figure:
                 known: dict[str, Any] = {"names": ("estimate", "low", "high"), "marker": look.marker, "ms": 4}
                 banded(axes, curve, "epoch", look.colour, lw=1.4, **known)
                 axes.axhline(first["ceiling"], color=look.colour, ls="--", lw=1)
-        axes.locator_params(axis="x", integer=True)
+        whole_epochs(axes)
         axes.set_title(f"{part[_STRATUM].iloc[0]}\n{_counted(part)}")
     outer_labels(grid, label("epoch"), "Kendall's tau with the last epoch")
     shown = dict.fromkeys(styles[name] for name in in_order(rows["method"]))

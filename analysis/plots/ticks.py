@@ -73,6 +73,15 @@ def plain_decades(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def whole_epochs(axes: Axes) -> None:
+    """Ticks at whole epochs along x, once all is drawn; at one alone where there is no other, of which matplotlib
+    would show fractions.
+    """
+    low, high = axes.get_xlim()
+    alone = np.floor(high) - np.ceil(low) < 1
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1 if alone else 2)
+
+
 def apart(values: Sequence[float], least: float = 0.14) -> list[float]:
     """Those that can be labelled on a logarithmic axis: first and last, and of the others what is far enough from all.
 

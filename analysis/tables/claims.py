@@ -41,6 +41,8 @@ _VERDICTS = (
     "are tested together, p (Holm) is below 0.05 too"
 )
 
+_OF_TIME = "; where a % stands behind it, of training time, in % more"
+
 #: What `errors_text` means.
 _ALLOWED = {
     f"over {BOTH}": ": other seeds and other test images are allowed for",
@@ -73,7 +75,8 @@ def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
     blocks = [_block([claim for claim in claims if claim.name == name], width, rooms) for name in _names(claims)]
     about = ", ".join(dict.fromkeys(label(claim.y).removesuffix(" (%)") for claim in claims)) or "accuracies"
     legend = [
-        f"effect: of {about}, in percentage points; each interval is of its line by itself",
+        f"effect: of {about}, in percentage points{_OF_TIME * any(map(_is_percent, claims))}; each interval is of its "
+        "line by itself",
         _VERDICTS,
         f"{_P}. {_family(claims)}",
         *([_OF_CELLS] if any(claim.replicate == "cell" and STAND_IN not in claim.caveat for claim in claims) else []),
@@ -141,13 +144,23 @@ def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
 def errors_text(claims: Sequence[Claim]) -> str:
     """Whether the accuracies' intervals hold the error of the test set; goes on `intervals`, and empty: there is none.
 
+    Where some do, the fewer claims are named.
+
     >>> errors_text([])
     ''
     """
-    both = {claim.holds == BOTH for claim in claims if claim.verdict != "not measured" and claim.unit != "ratio"}
-    if not both:
-        return ""
-    return f"over {BOTH}" if both == {True} else WITHOUT if both == {False} else f"{WITHOUT} but where over {BOTH}"
+    judged = [claim for claim in claims if claim.verdict != "not measured" and claim.unit != "ratio"]
+    parts = {f"over {BOTH}": [c for c in judged if c.holds == BOTH], WITHOUT: [c for c in judged if c.holds != BOTH]}
+    most, fewest = sorted(parts, key=lambda text: -len(parts[text]))
+    if not parts[fewest]:
+        return most if judged else ""
+    return f"{most}; only those of {', '.join(_lines_named(parts[fewest], parts[most]))} {fewest}"
+
+
+def _lines_named(claims: Sequence[Claim], others: Sequence[Claim]) -> list[str]:
+    """The claims' names; of one that has lines among the others too, with whose line it is."""
+    also = {claim.name for claim in others}
+    return list(dict.fromkeys(f"{c.name} ({_whose(c)})" if c.name in also else c.name for c in claims))
 
 
 def _family(claims: Sequence[Claim]) -> str:
@@ -183,11 +196,21 @@ def _values(claim: Claim) -> tuple[str, ...]:
     return _whose(claim), effect, plural(claim.n, claim.replicate), short(claim.p_holm, 2) or "none", claim.verdict
 
 
+def _is_percent(claim: Claim) -> bool:
+    return claim.unit == "ratio" and math.isfinite(claim.estimate)
+
+
+def _cells(claim: Claim) -> tuple[str, ...]:
+    """`_values`, with the unit of an effect that is in no percentage points."""
+    whose, effect, *others = _values(claim)
+    return whose, f"{effect}{' %' * _is_percent(claim)}", *others
+
+
 def _rooms(claims: Sequence[Claim], width: int) -> list[int]:
     """How wide the columns are: as in `_COLUMNS`, or where that is too wide, as their contents, or not aligned."""
     if width >= WIDTH:
         return [room for _, room in _COLUMNS]
-    rows = [[name for name, _ in _COLUMNS], *(_values(claim) for claim in claims if claim.verdict != "not measured")]
+    rows = [[name for name, _ in _COLUMNS], *(_cells(claim) for claim in claims if claim.verdict != "not measured")]
     rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return rooms if sum(rooms) + 2 * len(rooms) <= width else [0] * len(rooms)
 
@@ -212,7 +235,7 @@ def _line(claim: Claim, rooms: Sequence[int]) -> str:
     """One line of the ledger: network, effect with interval, n, Holm's p and verdict; unmeasured, why."""
     if claim.verdict == "not measured":
         return f"{_whose(claim)}  {_not_measured(claim)}"
-    return "  ".join(f"{value:<{room}}" for value, room in zip(_values(claim), rooms, strict=True)).rstrip()
+    return "  ".join(f"{value:<{room}}" for value, room in zip(_cells(claim), rooms, strict=True)).rstrip()
 
 
 def _not_measured(claim: Claim) -> str:

@@ -9,7 +9,7 @@ from pandas import DataFrame, isna
 from rich.table import Table
 
 from analysis.estimates.crossed import BOTH, WITHOUT
-from analysis.frames.cells import several, varying
+from analysis.frames.cells import several, varying, varying_in
 from analysis.frames.evaluations import ATTACKS
 from analysis.frames.names import brief, interval_text, short
 from analysis.tables.sheet import console_table
@@ -19,16 +19,18 @@ _RIGHT = "right: share still classified correctly"
 _UNBROKEN = "; unbroken: share that neither this nor a stronger attack broke, at this or a smaller radius, in %"
 
 
-def evaluations_table(frame: DataFrame, *, some: bool = False) -> Table:
+def evaluations_table(frame: DataFrame, *, some: bool = False, of: DataFrame | None = None) -> Table:
     """One line an evaluation: the trial, what varies, the attack, n, and the accuracy with its interval.
 
     Args:
         frame: of `analysis.frames.evaluations.load_evaluations`, or some of its rows.
         some: whether a narrow terminal may have some columns alone, as another command shows the others.
+        of: the frame of which these are some rows: what varies there is shown; none: they are all.
     """
     rows = [{**row, **_shown(row)} for row in frame.to_dict("records")]
     varied = [name for name in ("split", "weights") if len({row[name] for row in rows}) > 1]
-    point = ["seed", *varying(frame)] if several(frame["trial_id"]) else []
+    whole = frame if of is None else of
+    point = ["seed", *varying_in(frame, whole)] if several(whole["trial_id"]) else []
     point = [*(["preset"] if "preset" in frame else []), *point]
     alike = DataFrame(rows, columns=frame.columns).groupby(["attack", "radius"], dropna=False)
     different = alike[["steps", "step_size", "restarts", "start"]]

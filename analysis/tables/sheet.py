@@ -84,7 +84,7 @@ def console_table(
         box: how it is ruled; none: not at all.
         spare: columns that may be left out where there is no room, the most telling first; none: no column may.
     """
-    table = RowsTable(title=title, caption=caption, box=box)
+    table = RowsTable(title=title, caption=caption, box=box, caption_justify="left")
     table.spare = spare
     for name in header:
         table.add_column(

@@ -28,7 +28,7 @@ from analysis.frames.cells import (
     left_out_text,
     measured,
     several,
-    varying,
+    varying_in,
 )
 from analysis.frames.log import Log
 from analysis.frames.names import KEYS, UNITS, brief, interval_text, point_text, scale, short
@@ -64,16 +64,17 @@ FEW_TRIALS = 1000
 _CORRELATIONS_ELSEWHERE = "correlations, by method: correlations.csv of `sweep figures`"
 
 
-def trials_table(frame: DataFrame) -> Table:
+def trials_table(frame: DataFrame, of: DataFrame | None = None) -> Table:
     """One line a trial: outcome, preset, the axes that vary, seed, epochs, accuracies in percent, seconds, GPU memory.
 
     Args:
         frame: trials, as `analysis.frames.trials.load_trials`, `analysis.tables.settings.with_settings` or
             `analysis.frames.overfitting.with_overfitting` gives them.
+        of: the frame of which these are some rows: what varies there is shown; none: they are all.
     """
     preset = [name for name in ("overfitting", "preset") if name in frame]
     memory = ["memory_bytes"] if "memory_bytes" in frame and frame["memory_bytes"].notna().any() else []
-    varied, written = varying(frame), [name for name in (NOTE, TAGS) if name in frame]
+    varied, written = varying_in(frame, frame if of is None else of), [name for name in (NOTE, TAGS) if name in frame]
     names = ["trial_id", "outcome", *preset, *varied, "seed", "epochs", *SHOWN, "seconds", *memory, *written]
     header = [_TITLES.get(name, name.replace("_", " ") if name in SHOWN else name) for name in names]
     columns = [

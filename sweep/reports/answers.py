@@ -26,7 +26,7 @@ from sweep.reports.options import (
 )
 from sweep.reports.output import chosen_format, console, metric_of, metric_of_run, write_text
 from sweep.reports.page import names_of, page_options
-from sweep.streams import echo
+from sweep.streams import echo, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -349,15 +349,15 @@ def figures(
     )
     kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
-    echo(f"{output}: {counts}; manifest.json there lists them, with their captions and what they came from")
+    tell(f"{output}: {counts}; manifest.json there lists them, with their captions and what they came from")
     if drawn.left_out:
-        echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
+        tell(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
     if drawn.pruned:
-        echo(drawn.pruned, err=True)
+        tell(drawn.pruned, err=True)
     for name in drawn.unused:
-        echo(f"--names {names}: {name} stands in no figure or table; names must be whole ones", err=True)
+        tell(f"--names {names}: {name} stands in no figure or table; names must be whole ones", err=True)
     for line in _not_drawn(drawn.skipped):
-        echo(line, err=True)
+        tell(line, err=True)
 
 
 def _not_drawn(skipped: Mapping[str, str]) -> Iterator[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: What `--claims` must have of each line: text, and numbers, of which a JSON file has none in place of NaN.
 _TEXTS, _NUMBERS = ("name", "network", "of", "verdict"), ("threshold", "p_holm")
 
-_SIGNS = {True: "kept", False: "NOT KEPT", None: "not told"}
+_SIGNS = {True: "kept", False: "NOT KEPT", None: "unchecked"}
 
 _SHA256 = 64
 
@@ -86,9 +86,10 @@ def _card(directory: Path, found: Found, checks: tuple[Check, ...]) -> Iterator[
     yield f"audit of {directory}, whose registration has the SHA-256"
     yield found.registration.sha256
     width = max(len(check.name) for check in checks)
-    yield from (f"  {_SIGNS[check.kept]:<8}  {check.name:<{width}}  {check.said}" for check in checks)
+    yield from (f"  {_SIGNS[check.kept]:<9}  {check.name:<{width}}  {check.said}" for check in checks)
     broken = [check.name for check in checks if check.kept is False]
-    yield f"not kept: {', '.join(broken)}" if broken else "kept, as far as the run's own files can tell"
+    asked = "docs/registering.md says what each line asks for"
+    yield f"not kept: {', '.join(broken)}; {asked}" if broken else "kept, as far as the run's own files can tell"
 
 
 def _found(directory: Path, deposited: str | None, records: tuple[str, ...], printed: Path | None) -> Found:

@@ -33,6 +33,9 @@ _sort = click.option(
 )
 _columns = click.option("--columns", metavar="COLUMN,...", help="Only these columns, in this order.")
 
+#: More columns are not listed to who names none of them.
+_MANY = 12
+
 #: How a tag is asked for in an expression: `tag.odd` is true of trials that have it.
 _TAG = "tag."
 
@@ -173,10 +176,15 @@ def _comparable(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _refuse_unknown(option: str, name: str, frame: pd.DataFrame) -> None:
+    import difflib
+
     from trainers.errors import UserError, suggestion
     from trainers.visible import brief
 
-    if name not in frame:
-        raise UserError(
-            f"{option}: must be a column of the table, got {brief(name)}; {suggestion(name, frame.columns)}"
-        )
+    if name in frame:
+        return
+    way_out = suggestion(name, frame.columns)
+    if way_out.startswith("known: ") and len(frame.columns) > _MANY:
+        near = difflib.get_close_matches(name, frame.columns, n=3, cutoff=0)
+        way_out = f"nearest: {', '.join(near)}; all are in the first line of --format csv"
+    raise UserError(f"{option}: must be a column of the table, got {brief(name)}; {way_out}")

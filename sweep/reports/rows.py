@@ -99,8 +99,8 @@ def results(
     if evaluations and every.empty:
         say(screen, f"no evaluations yet; sweep evaluate {directory} makes them")
         return
-    one_each = partial(evaluations_table, some=True)
-    table = tables.epochs_table if epochs else one_each if evaluations else tables.trials_table
+    trials_or = partial(evaluations_table, some=True) if evaluations else tables.trials_table
+    table = tables.epochs_table if epochs else partial(trials_or, of=every)
     _print_asked(screen, asked_rows, shown, len(every), table)
     if not (asked_rows or epochs or evaluations or replayed):
         for line in filter(None, (arithmetic.warning(every), overfitting_line(every))):

@@ -42,7 +42,7 @@ def print_whole(console: Console, shown: RenderableType) -> None:
 
     A pipe is as wide as COLUMNS says, if it does.
     """
-    if console.is_terminal or (console.file is sys.stdout and width_is_set()):
+    if _is_bounded(console):
         console.print(fitted(shown))
         return
     if isinstance(shown, Group):
@@ -58,6 +58,10 @@ def print_whole(console: Console, shown: RenderableType) -> None:
         console.width = max(width, needed)
     console.print(shown)
     console.width = width
+
+
+def _is_bounded(console: Console) -> bool:
+    return console.is_terminal or (console.file is sys.stdout and width_is_set())
 
 
 def _long(console: Console, table: Table) -> str:
@@ -88,8 +92,8 @@ def _is_plain(cell: str) -> bool:
 
 
 def say(console: Console, text: str) -> None:
-    """Prints plain text: on a terminal broken between its words, what goes on indented; elsewhere as it is."""
-    if console.is_terminal:
+    """Prints plain text: in a terminal's width, broken between its words, what goes on indented; elsewhere as it is."""
+    if _is_bounded(console):
         text = "\n".join(hanging(line, console.width) for line in text.split("\n"))
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 

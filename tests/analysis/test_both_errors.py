@@ -167,8 +167,13 @@ def test_every_text_says_whose_error_it_holds(of_optimizers, of_methods):
     both, alone = (ledger(Study(rows)) for rows in (frame, frame.drop(columns=BITS)))
     assert errors_text(both) == "over seeds and test images"
     assert errors_text(alone) == "without the error of the test set"
-    half = [claim if claim.name == "ratio" else old for claim, old in zip(both, alone, strict=True)]
-    assert errors_text(half) == "without the error of the test set but where over seeds and test images"
+    most = [claim if claim.name == "ratio" else old for claim, old in zip(both, alone, strict=True)]
+    without = "deat_equal_lr, deat_own_best without the error of the test set"
+    assert errors_text(most) == f"over seeds and test images; only those of {without}"
+    first = next(place for place, claim in enumerate(both) if claim.name == "ratio")
+    few = [*alone[:first], both[first], *alone[first + 1 :]]
+    of = f"ratio ({both[first].network}, {both[first].of})"
+    assert errors_text(few) == f"without the error of the test set; only those of {of} over seeds and test images"
     assert "over seeds alone, on these test images: " in claims_text(both)
     assert "on these test images" not in claims_text(alone)
     assert judged_lines(alone)[0].startswith(

@@ -144,7 +144,7 @@ def test_a_run_that_kept_everything_passes_and_its_launch_noted_the_hash(kept: P
     assert launch[NOTED] == registered(kept)
     text = cli("audit", kept).stdout
     assert "kept, as far as the run's own files can tell" in text
-    assert text.count("not told") == 2  # of the ledger that was printed
+    assert text.count("unchecked") == 2  # of the ledger that was printed
 
 
 def test_a_launch_with_another_config_than_the_registered_says_so(

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from analysis.claims.ledger import ledger
 from analysis.claims.literature import findings
 from analysis.claims.questions import NAMES
-from analysis.claims.study import published
+from analysis.claims.study import load_study, published
 from analysis.tables.claims import claims_text
 from analysis.tables.literature import findings_text
 from sweep.cli import main
@@ -47,6 +47,14 @@ def test_the_ledger_of_a_narrow_terminal_says_the_same(width: int) -> None:
     text = claims_text(claims, width)
     assert max(map(len, text.splitlines())) <= width
     assert text.split() == claims_text(claims).split()
+
+
+def test_an_effect_in_no_percentage_points_has_its_unit_and_the_legend_says_so() -> None:
+    text = claims_text(ledger(load_study(Path(__file__).parents[2] / "benchmarks" / "study" / "small")))
+    assert [line.split("]")[1].split()[0] for line in text.splitlines() if " seeds  " in line].count("%") == 1
+    assert "  small_cnn                 -8.39 [-27.94, +16.45] %     4 seeds" in text
+    assert "where a % stands behind it, of training time, in % more;" in " ".join(text.split())
+    assert "where a %" not in " ".join(claims_text(ledger(published(), only="ratio")).split())
 
 
 def test_json_is_the_same_ledger(cli: Cli) -> None:

@@ -82,6 +82,19 @@ def test_a_table_of_some_rows_says_how_many_and_concludes_nothing(run: Path) -> 
     assert sweep("results", run, "--where", "seed > 9").stdout == "0 of 4 rows\n"
 
 
+@pytest.mark.parametrize(("where", "count"), [("seed == 0", 5), ("batch_size == 32", 1)])
+def test_settings_that_the_rows_shown_have_in_common_are_shown_with_them(
+    where: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    study = Path(__file__).parents[2] / "benchmarks" / "study" / "small"
+    words = ["--where", "seed == 0 and optimizer.lr < 0.1 and optimizer.name == 'sgd'", "--where", where]
+    said = sweep("results", study, *words).stdout
+    assert said.splitlines()[-1] == f"{count} of 120 rows"
+    assert "optimizer sgd" in " ".join(said.split())
+    assert "k1" not in said  # which SGD does not read
+
+
 def test_without_them_all_is_as_it_was(run: Path) -> None:
     every = sweep("results", run).stdout
     assert "4 trials: 3 completed, 1 failed" in every
@@ -96,6 +109,7 @@ def test_without_them_all_is_as_it_was(run: Path) -> None:
         (["--where", "seed"], "--where 'seed': is 0 where it must be true or false, where seed = 0; compare alike"),
         (["--where", "__import__('os').system('true')"], "__import__('os').system('true')\", which is not let in"),
         (["--sort", "lr"], "--sort: must be a column of the table, got 'lr'; did you mean 'optimizer.lr'?"),
+        (["--sort", "-foo"], "nearest: outcome, from_trial, note; all are in the first line of --format csv"),
         (["--columns", "trial_id,"], "--columns: must be a column of the table, got ''; "),
         (["--summary", "--where", "seed == 0"], "--summary: is of all trials; leave --where, --sort and --columns out"),
     ],

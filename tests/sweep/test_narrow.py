@@ -197,3 +197,18 @@ def test_a_stdout_of_ascii_has_lines_of_ascii() -> None:
     for width in (40, 80, 300):
         assert shown(fitted(intervals()), width, "ascii").isascii()
         assert "\\u" not in shown(fitted(intervals()), width, "ascii")
+
+
+def test_a_line_that_goes_on_is_indented_and_lines_that_fit_stay() -> None:
+    lines = "one line of several words\n  its own line\n"
+    table = Table("name", title="a title of several words", caption="a caption of several words")
+    table.add_row("a " * 30)
+    text = shown(fitted(Group(Text(lines), table)), 16)
+    assert [line.rstrip() for line in text.splitlines()][:5] == [
+        "one line of",
+        "  several words",
+        "  its own line",
+        "",
+        "a title of",
+    ]
+    assert "\na caption of\n  several words\n" in text

@@ -43,6 +43,24 @@ def run_on(sweep_command: list[str]) -> Callable[..., subprocess.CompletedProces
     return run  # type: ignore[return-value]
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_long_message_goes_on_indented_and_elsewhere_it_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "16")
+    for stream, said in (
+        (_Terminal(), "one line of\n  several words\n"),
+        (io.StringIO(), "one line of several words\n"),
+    ):
+        monkeypatch.setattr("sys.stdout", stream)
+        streams.tell("one line of several words")
+        assert stream.getvalue() == said
+
+
 @pytest.mark.parametrize("words", [["status", "{run}"], ["show", "{run}", "{trial}"], ["schema"], ["--help"]])
 def test_a_reader_that_goes_away_is_no_error_of_whoever_reads(
     words: list[str], undisturbed: Path, nobody: int, run_on: Callable[..., subprocess.CompletedProcess[str]]

@@ -101,6 +101,11 @@ def test_a_trial_that_was_run_again_after_it_had_ended_is_told(frame_of) -> None
 def test_a_launch_with_changes_that_are_in_no_commit_is_told(frame_of) -> None:
     found = Found(REGISTRATION, study_of(frame_of, range(3)), [{**LAUNCH, "dirty": True}], [], [])
     assert broken(found) == {"code": "1 launch had changes that are in no commit"}
+    start = {"record": "start", "trial_id": "a", "code_version": "abc"}
+    trained = replace(found, records=[*found.records, start])
+    assert broken(trained)["code"].endswith(
+        "commit; but the sources that train have the registered hash at each of 1 start"
+    )
 
 
 def test_every_check_is_a_row_of_the_docs_page(frame_of) -> None:

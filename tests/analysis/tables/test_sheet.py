@@ -23,6 +23,10 @@ def test_brackets_are_text_and_no_markup() -> None:
     assert "[n/a]" in shown(80)
 
 
+def test_what_stands_below_a_table_begins_at_its_left() -> None:
+    assert shown(40, caption="a caption of many words, in two lines").splitlines()[-1].startswith("two lines")
+
+
 def test_where_there_is_no_room_only_the_columns_that_wrap_are_broken_into_lines() -> None:
     assert "a name of words" in shown(24, wraps=["interval"])
     assert "a name of words" not in shown(24, wraps=["name"])
