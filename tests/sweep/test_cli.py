@@ -196,10 +196,10 @@ def test_set_and_out_are_taken_by_plan(cli: Callable[..., Result], config: Path)
     [
         (["none.yaml"], "none.yaml: no such file; the repository has some in configs/, and sweep init methods writes "
          "one"),
-        (["{config}", "--set", "trial.lr=1"], "{config}: trial.lr: unknown key; did you mean "
+        (["{config}", "--set", "trial.lr=1"], "--set trial.lr: unknown key; did you mean "
          "'trial.optimizer.lr'?"),
-        (["{config}", "--set", "trial.optimizer.lr=-1"], "{config}: trial.optimizer.lr: must be > 0.0, got -1"),
-        (["{config}", "--set", "metric=test_robust"], "{config}: metric: must be one of val_robust, val_clean, "
+        (["{config}", "--set", "trial.optimizer.lr=-1"], "--set trial.optimizer.lr: must be > 0.0, got -1"),
+        (["{config}", "--set", "metric=test_robust"], "--set metric: must be one of val_robust, val_clean, "
          "val_robust_loss, val_clean_loss; got 'test_robust'; the test set only reports, and chooses nothing; did you "
          "mean 'val_robust'?"),
         (["{config}", "--set", "trial.epochs"], "--set trial.epochs: must be KEY=VALUE, such as trial.epochs=3"),
@@ -221,7 +221,7 @@ def test_each_of_many_mistakes_is_a_line_up_to_twenty(cli: Callable[..., Result]
     result = cli("plan", config, *(word for n in range(25) for word in ("--set", f"key{n}=1")))
     *told, last = result.stderr.splitlines()
     assert result.exit_code == 2
-    assert [line.partition(": unknown key")[0] for line in told] == [f"sweep: {config}: key{n}" for n in range(20)]
+    assert [line.partition(": unknown key")[0] for line in told] == [f"sweep: --set key{n}" for n in range(20)]
     assert last == "sweep: and 5 more, once these are mended"
 
 

@@ -64,7 +64,7 @@ def test_trials_without_an_epoch_are_shown_and_compared_on_a_terminal_of_80_colu
     kept = [one for one in path.read_text().splitlines(keepends=True) if not one.startswith('{"record":"epoch"')]
     path.write_text("".join(kept))
     said = sweep("show", finished, names[0]).stdout
-    assert f"trial {names[0]} of " in said
+    assert said.startswith(f"trial {names[0]} of")
     assert "\nno epoch is recorded\nlog: none; " in said
     assert sweep("compare", finished, *names).stdout.endswith("\nno epoch of either is recorded\n")
 

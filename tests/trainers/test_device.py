@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainers import engine, loop, stepper, training
 from trainers.config import TrialConfig
 from trainers.data import batches
-from trainers.dynamics import measurement
+from trainers.dynamics import loss, measurement
 from trainers.engine import Engine
 from trainers.ladder import rungs, survivors
 from trainers.ladder.rungs import LadderAttack
@@ -67,7 +67,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (loop, training, engine):
         monkeypatch.setattr(module, "device_of", lambda name: CARD)
     with Card() as card:
-        for module in (loop, stepper, measurement, batches):
+        for module in (loop, stepper, measurement, loss, batches):
             monkeypatch.setattr(module, "generator", card.generator)
         monkeypatch.setattr(stepper, "stable_seed", card.seed)
         yield

@@ -14,6 +14,7 @@ from trainers.data.batches import Split
 from trainers.engine import Engine
 from trainers.method.objectives import Inputs, Objective, Outer
 from trainers.method.step import adversarial
+from trainers.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class FixedLoss:
         clean = self.images[chosen]
         part = Inputs(clean if alone else self.inputs.images[chosen], self.inputs.targets[chosen])
         fixed = replace(self.objective, inputs=lambda *unused: part)
-        draws = torch.Generator(self.labels.device)  # a user's own reads it; the same numbers at each call
+        draws = generator(self.labels.device, "dynamics objective")  # a user's own reads it: the same at each call
         return fixed.outer(self.engine.forward(model), clean, part.images, self.labels[chosen], draws)()
 
     def parts(self, size: int) -> Iterator[Tensor]:

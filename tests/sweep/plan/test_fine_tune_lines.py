@@ -78,8 +78,7 @@ def test_a_plan_says_what_is_taken_of_the_weights_and_what_is_drawn(
         ),
         (
             ["space.model.weights_fingerprint=[a]"],
-            "sweep: {folder}/tiny.yaml: space.model.weights_fingerprint: is filled in by the sweep and cannot be an "
-            "axis\n",
+            "sweep: --set space.model.weights_fingerprint: is filled in by the sweep and cannot be an axis\n",
         ),
     ],
 )

@@ -135,6 +135,6 @@ def test_ray_is_asked_for_a_bundle_for_each_worker(monkeypatch: pytest.MonkeyPat
     asked, bundle = ResourcesConfig(cpu=4, gpu=1, workers=2), {"CPU": 4, "GPU": 1}
     waiting.demand(asked, 1)
     waiting.demand(asked, 3)
-    waiting.more(asked, ["b", "a"], 2)
+    waiting.more(asked, ["b", "a"])
     new = ([bundle] * 2, "PACK", [{"ray.io/node-id": "!in(a,b)"}] * 2)
-    assert groups == [([bundle] * 2, "PACK"), ([bundle] * 3, "STRICT_SPREAD"), new, new]
+    assert groups == [([bundle] * 2, "PACK"), ([bundle] * 3, "STRICT_SPREAD"), new]
