@@ -63,7 +63,7 @@ def _where(text: str, path: Path, overrides: Sequence[str]) -> str:
     for name in (override.partition("=")[0] for override in overrides) if said != text else ():
         if key == name or key.startswith(f"{name}."):
             return f"--set {said}"
-        if name.startswith(f"{key}."):
+        if name.startswith(f"{key}.") and ": unknown key" in said:  # else a section of the file may be at fault
             return f"--set {name}: {said}"
     return text
 
