@@ -31,7 +31,7 @@ from trainers.record import RECORDS_FILE, read
 LIMIT, PATIENCE = 30, 600
 
 #: Inputs of each kind in `make test`, and in the slow part: 10,000 in all.
-FEW = 25
+FEW = {"configs": 25, "overrides": 25, "command lines": 25, "records": 10, "checkpoints": 25}
 MANY = {"configs": 3500, "overrides": 4000, "command lines": 1000, "records": 1000, "checkpoints": 500}
 
 TINY: dict[str, Any] = {
@@ -99,7 +99,7 @@ def both(kind: str, *strategies: Any) -> Callable[[Any], Any]:
     """A property of what the strategies draw, as a test of few examples, and as a slow one of many."""
 
     def parametrized(check: Any) -> Any:
-        @pytest.mark.parametrize("number", [FEW, pytest.param(MANY[kind], marks=pytest.mark.slow)])
+        @pytest.mark.parametrize("number", [FEW[kind], pytest.param(MANY[kind], marks=pytest.mark.slow)])
         @functools.wraps(check, assigned=("__name__", "__doc__", "__module__"), updated=())
         def run(number: int, folder: Path) -> None:
             tried(number)(given(*strategies)(check))()
