@@ -48,7 +48,7 @@ TESTS = {
     "trainers/method/attacks.py": "attacks trainers/evaluate foolbox",
     "trainers/method/step.py": "weights step",
     "trainers/method/objectives.py": "objectives step",
-    "trainers/method/optimizers.py": "optimizers optimizers_theory",
+    "trainers/method/optimizers.py": "optimizers analysis/theory/recursions",
     "trainers/loop.py": "checkpoint evaluate trainers/method/averaging loop",
     "trainers/checkpoint.py": "checkpoint trainers/method/averaging loop",
     "sweep/run/journal.py": "sweep/progress sweep/plan/plan journal",
