@@ -176,7 +176,10 @@ def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasure
 
 
 def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
-    """The largest difference of robust accuracy between two settings of k1 and k2: a fraction."""
+    """The largest difference of robust accuracy between two settings of k1 and k2: a fraction.
+
+    Of the settings of the place (learning rate, batch size, ...) that has most of them, at all places that have those.
+    """
     for axis in ("optimizer.k1", "optimizer.k2"):
         if axis not in trials or not several(trials[axis]):
             return NotMeasured(f"{_word(axis)} is not varied")
@@ -184,7 +187,11 @@ def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     others = [a for a in axes(block.cells) if a not in ("optimizer.k1", "optimizer.k2") and several(block.cells[a])]
     placed = block.trials.assign(place=codes(block.trials, others))
     settings = placed.pivot_table(index=["optimizer.k1", "optimizer.k2"], columns=["place", "seed"], values=options.y)
-    means = np.asarray(settings.dropna(axis=1).T.groupby(level="seed").mean().T, dtype=np.float64)
+    most = settings.notna().sum().sort_values(ascending=False, kind="stable").index[:1]
+    settings = settings.dropna(subset=most).dropna(axis=1)
+    if len(settings) == 1 and len(block.cells) > 1:
+        return NotMeasured(f"no two settings of k1 and k2 were run at the same {' and '.join(others)}")
+    means = np.asarray(settings.T.groupby(level="seed").mean().T, dtype=np.float64)
     if len(means) < 2 or means.shape[1] < 2:
         return NotMeasured("2 seeds of 2 settings are needed for a bound; run more seeds")
     law = "Bonferroni over pairs" if options.sequential else "studentized range"

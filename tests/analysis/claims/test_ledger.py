@@ -560,6 +560,28 @@ def test_k1_and_k2_are_compared_at_the_learning_rates_and_seeds_that_all_setting
     assert (found.estimate, found.low, found.high, found.n) == (expected.estimate, expected.low, expected.high, 4)
 
 
+@pytest.mark.parametrize("place", [{"optimizer.lr": 0.2}, {"batch_size": 32}])
+def test_a_setting_that_was_not_run_where_most_others_were_takes_nothing_from_them(frame_of, place):
+    frame = constants(frame_of, 0.01)
+    (expected,) = ledger(Study(frame), only="k1_k2")
+    odd = frame.iloc[:4].assign(**{"optimizer.k1": 3.0, **place}, last_test_robust=0.9)
+    odd["trial_id"] = "o" + odd["trial_id"]
+    (found,) = ledger(Study(pd.concat([odd, frame], ignore_index=True)), only="k1_k2")
+    assert (found.estimate, found.low, found.high, found.n) == (expected.estimate, expected.low, expected.high, 4)
+
+
+def test_settings_each_with_a_learning_rate_and_batch_size_of_its_own_cannot_be_compared(frame_of):
+    frame = constants(frame_of, 0.01)
+    alone = 0.1 * (1 + frame["optimizer.k1"] + 10 * frame["optimizer.k2"])
+    (found,) = ledger(Study(frame.assign(**{"optimizer.lr": alone})), only="k1_k2")
+    assert (found.verdict, found.note) == (
+        "not measured",
+        "no two settings of k1 and k2 were run at the same optimizer.lr",
+    )
+    (found,) = ledger(Study(frame[frame["seed"] == 0]), only="k1_k2")
+    assert found.note == "2 seeds of 2 settings are needed for a bound; run more seeds"
+
+
 def test_a_largest_difference_has_no_mean_over_networks(frame_of):
     one = constants(frame_of, 0.0)
     other = one.assign(**{"model.name": "other"}, trial_id="o" + one["trial_id"])
