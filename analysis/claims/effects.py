@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Series
+from pandas import DataFrame, MultiIndex, Series
 
 from analysis.claims.blocks import (
     BEGAN,
@@ -196,7 +196,9 @@ def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         return NotMeasured("2 seeds of 2 settings are needed for a bound; run more seeds")
     law = "Bonferroni over pairs" if options.sequential else "studentized range"
     how = f"largest minus smallest mean of the cells; interval: {law}"
-    return Effect(of_range(means, sequential=options.sequential), "seed", how, block.trials)
+    used = MultiIndex.from_frame(placed[settings.columns.names]).isin(settings.columns)
+    used &= MultiIndex.from_frame(placed[settings.index.names]).isin(settings.index)
+    return Effect(of_range(means, sequential=options.sequential), "seed", how, block.trials[used])
 
 
 def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:

@@ -558,6 +558,7 @@ def test_k1_and_k2_are_compared_at_the_learning_rates_and_seeds_that_all_setting
     others = [part.assign(trial_id=name + part["trial_id"]) for name, part in (("h", high), ("s", sgd))]
     (found,) = ledger(Study(pd.concat([frame, *others], ignore_index=True)[list(frame.columns)]), only="k1_k2")
     assert (found.estimate, found.low, found.high, found.n) == (expected.estimate, expected.low, expected.high, 4)
+    assert (found.n_trials, found.left_out) == (24, {UNMATCHED: len(high) + 40})
 
 
 @pytest.mark.parametrize("place", [{"optimizer.lr": 0.2}, {"batch_size": 32}])
@@ -568,6 +569,7 @@ def test_a_setting_that_was_not_run_where_most_others_were_takes_nothing_from_th
     odd["trial_id"] = "o" + odd["trial_id"]
     (found,) = ledger(Study(pd.concat([odd, frame], ignore_index=True)), only="k1_k2")
     assert (found.estimate, found.low, found.high, found.n) == (expected.estimate, expected.low, expected.high, 4)
+    assert (found.n_trials, found.left_out) == (24, {UNMATCHED: 4})
 
 
 def test_settings_each_with_a_learning_rate_and_batch_size_of_its_own_cannot_be_compared(frame_of):
