@@ -213,6 +213,7 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     timed = measured(published_settings(trials), EPOCH_SECONDS)
     timed = timed[with_counterpart(timed, _pairs)]
     beside = timed[_beside_each_other(timed, options.deciding)]
+    beside = beside[with_counterpart(beside, _pairs)]
     if len(timed) and beside.empty:
         if options.deciding:
             return NotMeasured("so far one optimizer's trials began before the other's; further seeds take turns")
