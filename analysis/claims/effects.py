@@ -31,8 +31,8 @@ from analysis.claims.blocks import (
     with_counterpart,
 )
 from analysis.claims.evidence import Evidence, of_range, of_regression, of_values
+from analysis.estimates import designs
 from analysis.estimates.crossed import BOTH
-from analysis.estimates.designs import Layout, degree_of
 from analysis.frames.cells import candidate_cells, codes, enough_seeds, measured, rows_by_number, several
 from analysis.frames.cells import own_best as each_at_its_best
 from analysis.frames.names import named, short
@@ -66,8 +66,9 @@ _ONE_CONFIRMS = "one seed alone is left to compare, as the others chose the best
 
 def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """Slope of one method's robust accuracy on log10(lr / batch), within what else is varied: a fraction a decade."""
-    if not several(trials["lr_batch_ratio"]):
-        return NotMeasured("neither the learning rate nor the batch size is varied")
+    if designs.one_ratio(trials):
+        varied = several(trials["optimizer.lr"]) or several(trials["batch_size"])
+        return NotMeasured(designs.ONE_RATIO if varied else "neither the learning rate nor the batch size is varied")
     block = Block.of(trials, options.y)
     effect = _slope(block, "lr_batch_ratio", 0, "slope on log10(lr / batch)", options)
     if isinstance(effect, NotMeasured):
@@ -85,15 +86,13 @@ def ratio_only(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         if not several(trials[axis]):
             return NotMeasured(f"{_word(axis)} is not varied: along a constant ratio both must change")
     block = Block.of(trials, options.y)
-    degree = 0
-    for _, part in block.trials.groupby(_setting(block.trials)):
-        here = degree_of(Layout.of(part, options.y))
-        degree = min(degree or here, here)
-        if not degree:
-            break
-    if not degree:
-        return NotMeasured("the cells are too few to tell the ratio from the learning rate")
-    return _slope(block, "optimizer.lr", degree, "slope on log10(lr) at constant lr / batch", options)
+    settings, degrees = _setting(block.trials), []
+    for _, part in block.trials.groupby(settings):
+        layout = designs.Layout.of(part, options.y)
+        if why := designs.lacking(part, layout):
+            return NotMeasured(why + " (at one setting of what else is varied)" * bool(settings.any()))
+        degrees.append(designs.degree_of(layout))
+    return _slope(block, "optimizer.lr", min(degrees, default=0), "slope on log10(lr) at constant lr / batch", options)
 
 
 def equal_lr(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -407,7 +406,7 @@ def _slope(block: Block, column: str, degree: int, how: str, options: Options) -
     centred = (r - r.mean()) / max(float(np.ptp(r)), _COLLINEAR) if len(r) else r
     left = _left_of(x, centred, groups, degree)
     if len(x) <= 1 or np.abs(left).max() <= max(_COLLINEAR, 1e-6 * np.ptp(x)):
-        return NotMeasured("too few cells completed the same seeds for a slope")
+        return NotMeasured("too few cells that differ in nothing else completed the same seeds for a slope")
     if block.table.shape[1] > 1 or options.sequential:
         weights = left / (left @ left)
         evidence = _over_seeds(weights @ np.asarray(block.table), block, weights, options)

@@ -611,6 +611,32 @@ def test_k1_k2_says_which_of_them_is_not_varied(frame_of):
     assert isinstance(ratio_only(frame, Options()), NotMeasured)
 
 
+def test_along_one_ratio_it_is_said_that_it_has_one_value(frame_of):
+    rows = [
+        {"optimizer.lr": 0.1 * k, "batch_size": 32 * k, "seed": seed, "last_test_robust": 0.5 + 0.01 * seed}
+        for k, seed in itertools.product((1, 2, 3, 5, 6, 7, 9, 10), range(3))
+    ]
+    frame = frame_of(rows)
+    assert len(set(frame["lr_batch_ratio"])) > 1  # by rounding alone
+    told = "lr / batch size has one value, so that nothing shows its own effect"
+    assert [lines(frame)[name, ""].note for name in ("ratio", "ratio_only")] == [told] * 2
+    fixed = frame[frame["batch_size"] == 32]
+    assert lines(fixed)["ratio", ""].note == "neither the learning rate nor the batch size is varied"
+
+
+def test_settings_each_with_a_ratio_of_its_own_have_no_slope_and_no_seed_is_missed(frame_of):
+    rows = [
+        {"optimizer.lr": 0.1 * k, "batch_size": 32, "attack.steps": k, "seed": seed}
+        for k, seed in itertools.product((1, 2, 3, 5), range(3))
+    ]
+    frame = frame_of([{**row, "last_test_robust": 0.5 + 0.01 * row["seed"]} for row in rows])
+    told = "too few cells that differ in nothing else completed the same seeds for a slope"
+    assert lines(frame)["ratio", ""].note == told
+    bound = [{**row, "optimizer.lr": 0.2, "batch_size": 64} for row in rows] + rows
+    frame = frame_of([{**row, "last_test_robust": 0.5 + 0.01 * row["seed"]} for row in bound])
+    assert lines(frame)["ratio_only", ""].note.endswith(" (at one setting of what else is varied)")
+
+
 def test_one_seed_decides_nothing_however_far_its_interval_over_cells_is_from_the_threshold(frame_of):
     one = ledger(Study(grid(frame_of, seeds=1, gain=0.1)))
     found = {(claim.name, claim.of): claim for claim in one if claim.verdict != "not measured"}
