@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping
@@ -151,6 +152,8 @@ def launch(
         raise UserError("launch: must be called in the main thread, which takes the signals; or run `sweep launch`")
     if serial and address is not None:
         raise UserError("serial: runs without Ray, so that address says nothing; leave one of the two out")
+    if budget_hours is not None and not 0 < budget_hours < math.inf:
+        raise UserError(f"budget_hours: must be a finite number > 0, got {budget_hours}; None has no bound")
     config = load_config(source, overrides)
     place = _directory(config, directory)
     how: dict[str, Any] = {"address": address, "serial": serial, "again": again, "resume_pruned": resume_pruned}

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Series
+from pandas import DataFrame, MultiIndex, Series
 
 from analysis.claims.blocks import (
     BEGAN,
@@ -31,8 +31,8 @@ from analysis.claims.blocks import (
     with_counterpart,
 )
 from analysis.claims.evidence import Evidence, of_range, of_regression, of_values
+from analysis.estimates import designs
 from analysis.estimates.crossed import BOTH
-from analysis.estimates.designs import Layout, degree_of
 from analysis.frames.cells import candidate_cells, codes, enough_seeds, measured, rows_by_number, several
 from analysis.frames.cells import own_best as each_at_its_best
 from analysis.frames.names import named, short
@@ -66,8 +66,9 @@ _ONE_CONFIRMS = "one seed alone is left to compare, as the others chose the best
 
 def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """Slope of one method's robust accuracy on log10(lr / batch), within what else is varied: a fraction a decade."""
-    if not several(trials["lr_batch_ratio"]):
-        return NotMeasured("neither the learning rate nor the batch size is varied")
+    if designs.one_ratio(trials):
+        varied = several(trials["optimizer.lr"]) or several(trials["batch_size"])
+        return NotMeasured(designs.ONE_RATIO if varied else "neither the learning rate nor the batch size is varied")
     block = Block.of(trials, options.y)
     effect = _slope(block, "lr_batch_ratio", 0, "slope on log10(lr / batch)", options)
     if isinstance(effect, NotMeasured):
@@ -85,15 +86,13 @@ def ratio_only(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         if not several(trials[axis]):
             return NotMeasured(f"{_word(axis)} is not varied: along a constant ratio both must change")
     block = Block.of(trials, options.y)
-    degree = 0
-    for _, part in block.trials.groupby(_setting(block.trials)):
-        here = degree_of(Layout.of(part, options.y))
-        degree = min(degree or here, here)
-        if not degree:
-            break
-    if not degree:
-        return NotMeasured("the cells are too few to tell the ratio from the learning rate")
-    return _slope(block, "optimizer.lr", degree, "slope on log10(lr) at constant lr / batch", options)
+    settings, degrees = _setting(block.trials), []
+    for _, part in block.trials.groupby(settings):
+        layout = designs.Layout.of(part, options.y)
+        if why := designs.lacking(part, layout):
+            return NotMeasured(why + " (at one setting of what else is varied)" * bool(settings.any()))
+        degrees.append(designs.degree_of(layout))
+    return _slope(block, "optimizer.lr", min(degrees, default=0), "slope on log10(lr) at constant lr / batch", options)
 
 
 def equal_lr(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -176,7 +175,10 @@ def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasure
 
 
 def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
-    """The largest difference of robust accuracy between two settings of k1 and k2: a fraction."""
+    """The largest difference of robust accuracy between two settings of k1 and k2: a fraction.
+
+    Of the settings of the place (learning rate, batch size, ...) that has most of them, at all places that have those.
+    """
     for axis in ("optimizer.k1", "optimizer.k2"):
         if axis not in trials or not several(trials[axis]):
             return NotMeasured(f"{_word(axis)} is not varied")
@@ -184,12 +186,18 @@ def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     others = [a for a in axes(block.cells) if a not in ("optimizer.k1", "optimizer.k2") and several(block.cells[a])]
     placed = block.trials.assign(place=codes(block.trials, others))
     settings = placed.pivot_table(index=["optimizer.k1", "optimizer.k2"], columns=["place", "seed"], values=options.y)
-    means = np.asarray(settings.dropna(axis=1).T.groupby(level="seed").mean().T, dtype=np.float64)
+    most = settings.notna().sum().sort_values(ascending=False, kind="stable").index[:1]
+    settings = settings.dropna(subset=most).dropna(axis=1)
+    if len(settings) == 1 and len(block.cells) > 1:
+        return NotMeasured(f"no two settings of k1 and k2 were run at the same {' and '.join(others)}")
+    means = np.asarray(settings.T.groupby(level="seed").mean().T, dtype=np.float64)
     if len(means) < 2 or means.shape[1] < 2:
         return NotMeasured("2 seeds of 2 settings are needed for a bound; run more seeds")
     law = "Bonferroni over pairs" if options.sequential else "studentized range"
     how = f"largest minus smallest mean of the cells; interval: {law}"
-    return Effect(of_range(means, sequential=options.sequential), "seed", how, block.trials)
+    used = MultiIndex.from_frame(placed[settings.columns.names]).isin(settings.columns)
+    used &= MultiIndex.from_frame(placed[settings.index.names]).isin(settings.index)
+    return Effect(of_range(means, sequential=options.sequential), "seed", how, block.trials[used])
 
 
 def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -204,6 +212,7 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     timed = measured(published_settings(trials), EPOCH_SECONDS)
     timed = timed[with_counterpart(timed, _pairs)]
     beside = timed[_beside_each_other(timed, options.deciding)]
+    beside = beside[with_counterpart(beside, _pairs)]
     if len(timed) and beside.empty:
         if options.deciding:
             return NotMeasured("so far one optimizer's trials began before the other's; further seeds take turns")
@@ -397,7 +406,7 @@ def _slope(block: Block, column: str, degree: int, how: str, options: Options) -
     centred = (r - r.mean()) / max(float(np.ptp(r)), _COLLINEAR) if len(r) else r
     left = _left_of(x, centred, groups, degree)
     if len(x) <= 1 or np.abs(left).max() <= max(_COLLINEAR, 1e-6 * np.ptp(x)):
-        return NotMeasured("too few cells completed the same seeds for a slope")
+        return NotMeasured("too few cells that differ in nothing else completed the same seeds for a slope")
     if block.table.shape[1] > 1 or options.sequential:
         weights = left / (left @ left)
         evidence = _over_seeds(weights @ np.asarray(block.table), block, weights, options)

@@ -160,12 +160,17 @@ class Evidence:
             return None, None
         t = min(gap / self.error, _SURELY)
         most = 4 + t * math.sqrt(float(stats.chi2.isf(1e-4, self.freedom)) / self.freedom)
-        ends = [
-            optimize.brentq(lambda m, q=q: float(stats.nct.cdf(t, self.freedom, m)) - q, -4, most)
-            for q in (0.025, 0.975)
-        ]
+        ends = [self._noncentrality(t, q, most) for q in (0.025, 0.975)]
         nearest, furthest = (self.further(end * self.error, alpha) if end > 0 else None for end in ends)
         return nearest, furthest
+
+    def _noncentrality(self, t: float, q: float, most: float) -> float:
+        """The one in [0, most] at which t is the q quantile; 0 for one below, where scipy's cdf may be NaN."""
+
+        def off(m: float) -> float:
+            return float(stats.nct.cdf(t, self.freedom, m)) - q
+
+        return float(optimize.brentq(off, 0, most)) if off(0) > 0 else 0.0
 
     def _enough(self, n: int, gap: float, alpha: float) -> bool:
         there = replace(self, n=n)

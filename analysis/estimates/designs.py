@@ -26,6 +26,8 @@ LR, BATCH, RATIO = "optimizer.lr", "batch_size", "lr_batch_ratio"
 #: Below this share of a design's norm a singular value is rounding.
 TOLERANCE = 1e-8
 
+ONE_RATIO = "lr / batch size has one value, so that nothing shows its own effect"
+
 
 class RatioGroup(NamedTuple):
     """The trials that may stand in one model: of one network, one method and one setting of every other axis."""
@@ -115,12 +117,19 @@ def lacking(trials: DataFrame, layout: Layout) -> str:
         return f"one batch size ({batch}): the ratio cannot be told from the learning rate"
     if not several(trials[LR]):
         return f"one learning rate ({short(trials[LR].iloc[0])}): the ratio cannot be told from the batch size"
+    if one_ratio(trials):
+        return ONE_RATIO
     both = layout.design("ratio + lr", 1)
     if rank(both) < both.shape[1]:
         return "the learning rate follows from lr / batch size in these cells: they cannot be told apart"
     if not degree_of(layout):
         return f"{plural(layout.cells, 'cell')}: too few to tell the ratio from the learning rate"
     return ""
+
+
+def one_ratio(trials: DataFrame) -> bool:
+    """Whether lr / batch size is the same in all trials, but for rounding."""
+    return bool(np.ptp(np.log10(trials[RATIO].to_numpy(dtype=np.float64))) < 1e-9)
 
 
 def degree_of(layout: Layout) -> int:

@@ -22,18 +22,22 @@ TEXT_FORMATS = ("table", "json", "markdown")
 METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
 
 
-class Above(click.FloatRange):
-    """A number over 0; NaN, which a range lets pass, is none."""
+class Finite(click.FloatRange):
+    """A finite number of a range, which by itself lets NaN pass, and infinity, a margin of which supports any claim."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or click's own refusal."""
+        if not math.isfinite(number := super().convert(value, param, ctx)):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+class Above(Finite):
+    """A finite number over 0."""
 
     def __init__(self, most: float | None = None) -> None:
         """Up to `most`, too; None: up to any."""
         super().__init__(min=0, min_open=True, max=most)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number, or click's own refusal."""
-        if math.isnan(number := super().convert(value, param, ctx)):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return number
 
 
 def refuse_starting(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sweep.reports.options import Command
+from sweep.reports.options import Command, Finite
 
 #: In cm; less holds no panel, more no page.
 _NARROWEST, _WIDEST = 4.0, 100.0
@@ -39,7 +39,7 @@ def page_options(command: Command) -> Command:
     )
     font = click.option(
         "--font-size",
-        type=click.FloatRange(4, 24),
+        type=Finite(4, 24),
         default=9.0,
         metavar="PT",
         help="Size of the letters, in points [default: 9].",

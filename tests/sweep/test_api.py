@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -124,6 +125,12 @@ def test_a_directory_of_another_sweep_is_refused(values: dict[str, Any], tmp_pat
 def test_beside_an_address_serial_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="serial: runs without Ray, so that address says nothing; leave one"):
         launch(values, serial=True, address="auto")
+
+
+@pytest.mark.parametrize("hours", [math.inf, math.nan, -1.0])
+def test_hours_that_are_none_are_refused(hours: float, values: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"budget_hours: must be a finite number > 0, got .*; None has no bound"):
+        launch(values, tmp_path, budget_hours=hours)
 
 
 def test_another_thread_than_the_main_one_is_refused(values: dict[str, Any]) -> None:

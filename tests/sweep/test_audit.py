@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -559,6 +560,9 @@ def test_a_number_that_is_too_large_for_one_is_another(key: str, kept: Path, tmp
         (lambda values: values.pop("alpha"), "alpha is missing"),
         (lambda values: values.update(seeds="all"), "seeds is no such value"),
         (lambda values: values.update(time="yesterday"), "time is no such value"),
+        (lambda values: values.update(margin=math.inf), "margin is no such value"),
+        (lambda values: values.update(alpha=math.nan), "alpha is no such value"),
+        (lambda values: values["claims"]["ratio"].update(threshold=-math.inf), "claims is no such value"),
         (lambda values: values.update(more=1), "more: unknown key"),
         (lambda values: values.update(seeds=[]), "seeds is no such value"),
         (lambda values: values["stopping"].update(budget_hours="2"), "stopping is no such value"),

@@ -89,6 +89,20 @@ def test_margins_are_in_points_and_percent(cli: Cli) -> None:
     assert thresholds["no_extra_time"] == pytest.approx(1.1)
 
 
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_margin_or_a_budget_that_is_not_finite_is_refused(
+    value: str, cli: Cli, sweep_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    deciding = ("--decide", "ratio", "--budget-hours", value)
+    for words in (
+        *(("claims", "--published", name, value) for name in ("--margin", "--time-margin")),
+        *(("register", sweep_file(), "--out", tmp_path, name, value) for name in ("--margin", "--time-margin")),
+        *((command, sweep_file(), "--out", tmp_path, *deciding) for command in ("register", "launch")),
+    ):
+        told = f"sweep: Invalid value for '{words[-2]}': '{value}' is not a finite number; "
+        assert said(cli(*words)).startswith(told)
+
+
 def test_a_claim_needs_its_hours(cli: Cli, sweep_file: Callable[..., Path], tmp_path: Path) -> None:
     words = ("launch", sweep_file(), "--out", tmp_path / "run")
     assert "--decide: needs --budget-hours too" in said(cli(*words, "--decide", "ratio"))

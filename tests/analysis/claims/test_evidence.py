@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims.evidence import POWER, Evidence, half_width, of_range, of_regression, of_values
+from analysis.claims.evidence import MOST_FURTHER, POWER, Evidence, half_width, of_range, of_regression, of_values
 
 SEEDS = np.array([1.2, 0.4, 2.1, 0.9])
 
@@ -132,6 +132,15 @@ def test_the_interval_of_further_seeds_is_that_of_the_effect_in_standard_deviati
     assert stats.nct.cdf(6.0, 8, ends) == pytest.approx([0.025, 0.975], abs=1e-4)
     assert found.further_interval(2.0, 1e-3) == tuple(found.further(end / 3, 1e-3) for end in ends)
     assert None not in found.further_interval(2.0, 1e-3)
+
+
+@pytest.mark.parametrize("freedom", [60, 87, 145, 300])
+def test_the_interval_of_further_seeds_is_there_at_any_degrees_of_freedom(freedom):
+    # scipy's noncentral t is NaN at some of these t where the noncentrality is below 0.
+    for t in np.linspace(4.2, 6.4, 23):
+        found = Evidence(t, np.sqrt(freedom + 1), freedom + 1)
+        numbers = [number or MOST_FURTHER + 1 for number in (found.further(t, 1e-5), *found.further_interval(t, 1e-5))]
+        assert numbers[1] <= numbers[0] <= numbers[2]
 
 
 def test_what_says_next_to_nothing_leaves_nothing_out():

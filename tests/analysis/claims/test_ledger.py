@@ -558,6 +558,30 @@ def test_k1_and_k2_are_compared_at_the_learning_rates_and_seeds_that_all_setting
     others = [part.assign(trial_id=name + part["trial_id"]) for name, part in (("h", high), ("s", sgd))]
     (found,) = ledger(Study(pd.concat([frame, *others], ignore_index=True)[list(frame.columns)]), only="k1_k2")
     assert (found.estimate, found.low, found.high, found.n) == (expected.estimate, expected.low, expected.high, 4)
+    assert (found.n_trials, found.left_out) == (24, {UNMATCHED: len(high) + 40})
+
+
+@pytest.mark.parametrize("place", [{"optimizer.lr": 0.2}, {"batch_size": 32}])
+def test_a_setting_that_was_not_run_where_most_others_were_takes_nothing_from_them(frame_of, place):
+    frame = constants(frame_of, 0.01)
+    (expected,) = ledger(Study(frame), only="k1_k2")
+    odd = frame.iloc[:4].assign(**{"optimizer.k1": 3.0, **place}, last_test_robust=0.9)
+    odd["trial_id"] = "o" + odd["trial_id"]
+    (found,) = ledger(Study(pd.concat([odd, frame], ignore_index=True)), only="k1_k2")
+    assert (found.estimate, found.low, found.high, found.n) == (expected.estimate, expected.low, expected.high, 4)
+    assert (found.n_trials, found.left_out) == (24, {UNMATCHED: 4})
+
+
+def test_settings_each_with_a_learning_rate_and_batch_size_of_its_own_cannot_be_compared(frame_of):
+    frame = constants(frame_of, 0.01)
+    alone = 0.1 * (1 + frame["optimizer.k1"] + 10 * frame["optimizer.k2"])
+    (found,) = ledger(Study(frame.assign(**{"optimizer.lr": alone})), only="k1_k2")
+    assert (found.verdict, found.note) == (
+        "not measured",
+        "no two settings of k1 and k2 were run at the same optimizer.lr",
+    )
+    (found,) = ledger(Study(frame[frame["seed"] == 0]), only="k1_k2")
+    assert found.note == "2 seeds of 2 settings are needed for a bound; run more seeds"
 
 
 def test_a_largest_difference_has_no_mean_over_networks(frame_of):
@@ -585,6 +609,32 @@ def test_k1_k2_says_which_of_them_is_not_varied(frame_of):
     assert found == NotMeasured("optimizer.k2 is not varied")
     assert ledger(Study(frame), only="ratio_only")[0].note.startswith("the learning rate is not varied")
     assert isinstance(ratio_only(frame, Options()), NotMeasured)
+
+
+def test_along_one_ratio_it_is_said_that_it_has_one_value(frame_of):
+    rows = [
+        {"optimizer.lr": 0.1 * k, "batch_size": 32 * k, "seed": seed, "last_test_robust": 0.5 + 0.01 * seed}
+        for k, seed in itertools.product((1, 2, 3, 5, 6, 7, 9, 10), range(3))
+    ]
+    frame = frame_of(rows)
+    assert len(set(frame["lr_batch_ratio"])) > 1  # by rounding alone
+    told = "lr / batch size has one value, so that nothing shows its own effect"
+    assert [lines(frame)[name, ""].note for name in ("ratio", "ratio_only")] == [told] * 2
+    fixed = frame[frame["batch_size"] == 32]
+    assert lines(fixed)["ratio", ""].note == "neither the learning rate nor the batch size is varied"
+
+
+def test_settings_each_with_a_ratio_of_its_own_have_no_slope_and_no_seed_is_missed(frame_of):
+    rows = [
+        {"optimizer.lr": 0.1 * k, "batch_size": 32, "attack.steps": k, "seed": seed}
+        for k, seed in itertools.product((1, 2, 3, 5), range(3))
+    ]
+    frame = frame_of([{**row, "last_test_robust": 0.5 + 0.01 * row["seed"]} for row in rows])
+    told = "too few cells that differ in nothing else completed the same seeds for a slope"
+    assert lines(frame)["ratio", ""].note == told
+    bound = [{**row, "optimizer.lr": 0.2, "batch_size": 64} for row in rows] + rows
+    frame = frame_of([{**row, "last_test_robust": 0.5 + 0.01 * row["seed"]} for row in bound])
+    assert lines(frame)["ratio_only", ""].note.endswith(" (at one setting of what else is varied)")
 
 
 def test_one_seed_decides_nothing_however_far_its_interval_over_cells_is_from_the_threshold(frame_of):

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, LAUNCH
 from analysis.claims.ledger import ledger
-from analysis.claims.study import study_of
+from analysis.claims.study import Study, study_of
 
 
 def records(order: list[tuple[str, int]], slowdown: float, deat: float = 1.0) -> list[dict]:
@@ -66,6 +67,16 @@ def test_an_optimizer_that_was_added_by_a_later_launch_did_not_run_beside_the_ot
     (claim,) = ledger(study_of(in_launches(*one_alone, by_turns)), only="no_extra_time")
     assert (claim.verdict, claim.n, claim.n_trials) == ("contradicted", 4, 8)
     assert "6 trials not compared, as the other optimizer's ran at another time" in claim.note
+
+
+def test_a_lone_trial_of_its_seed_does_not_hide_that_all_others_ran_one_optimizer_after_the_other(frame_of) -> None:
+    order = [(0, name, 0, lr) for name in ("sgd", "deat") for lr in (0.1, 0.2)]
+    order += [(0, name, 1, lr) for name in ("deat", "sgd") for lr in (0.1, 0.2)]
+    order += [(0, "sgd", 2, 0.1), (1, "deat", 2, 0.1)]
+    frame = frame_of([{"optimizer.name": name, "seed": seed, "optimizer.lr": lr} for _, name, seed, lr in order])
+    frame = frame.assign(**{EPOCH_SECONDS: 2.0, BEGAN: range(len(order)), LAUNCH: [launch for launch, *_ in order]})
+    (claim,) = ledger(Study(frame), only="no_extra_time")
+    assert claim.note.startswith("DEAT's trials ran at another time than SGD's")
 
 
 def test_seeds_to_decide_it_count_where_each_optimizer_is_the_first_in_every_other_one() -> None:

@@ -92,6 +92,13 @@ def test_a_design_in_which_lr_follows_from_the_ratio_is_refused(sweep):
     assert "cannot be told apart" in ratio_comparisons(diagonal)[0].reason
 
 
+def test_cells_of_one_ratio_are_refused_as_such(sweep):
+    frame = sweep(np.random.default_rng(0), grid=([0.1 * k for k in range(1, 9)], [32 * k for k in range(1, 9)]))
+    along = frame[np.isclose(frame["lr_batch_ratio"], 0.1 / 32)]
+    assert len(set(along["lr_batch_ratio"])) > 1  # by rounding alone
+    assert ratio_comparisons(along)[0].reason == "lr / batch size has one value, so that nothing shows its own effect"
+
+
 def test_the_published_study_cannot_tell_the_ratio_from_lr():
     found = ratio_comparisons(published.load_trials())
     assert len(found) == 6

@@ -153,6 +153,7 @@ def test_the_command_draws_for_a_column_and_says_in_the_manifest_for_what(
         (["--width", "wide"], "'wide' is neither column, page nor a number of centimetres from 4 to 100"),
         (["--width", "nan"], "'nan' is neither column, page nor a number of centimetres from 4 to 100"),
         (["--width", "1"], "'1' is neither column, page nor a number of centimetres from 4 to 100"),
+        (["--font-size", "nan"], "'nan' is not a finite number; "),
         (["--font-size", "400"], "400.0 is not in the range 4<=x<=24"),
     ],
 )
