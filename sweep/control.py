@@ -113,7 +113,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
         for trial in () if written else trials:
             requests.cancel(directory, trial.id, undo)
     for trial in trials:
-        how = "no launch is running" if written else by_whom(directory, "takes it up")
+        how = "no launch is running" if written else by_whom(directory, "takes it up", trial.id)
         tell(f"{trial.id} {trial.label()}: {'is to run after all' if undo else 'cancelled'}; {how}")
     if not trials:
         tell("0 trials; nothing is changed")
@@ -181,8 +181,7 @@ def _write(
 ) -> bool:
     """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked."""
     from sweep.run import requests
-    from sweep.run.journal import cancelled_outcome
-    from sweep.run.outside import write_down
+    from sweep.run.outside import cancelled_outcome, write_down
 
     ended = [trial for trial in trials if undo and not trial.cancelled]  # of these the request alone is taken back
     records = [{"record": "outcome", **cancelled_outcome(trial, undo)} for trial in trials if trial not in ended]
@@ -194,8 +193,10 @@ def _write(
     return True
 
 
-def by_whom(directory: Path, does: str) -> str:
-    """Who does what is asked of a run, in words."""
-    from sweep.run.directory import is_live
+def by_whom(directory: Path, does: str, trial_id: str = "") -> str:
+    """Who does what is asked of a run, or of a trial that only one share may have, in words."""
+    from sweep.run.directory import is_live, live_shares
 
+    if (shares := live_shares(directory)) and trial_id and not any(share.has(trial_id) for share in shares):
+        return "no launch of its share is running: it holds for the next one"
     return f"the launch that runs {does}" if is_live(directory) else "no launch is running: it holds for the next one"

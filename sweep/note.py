@@ -53,7 +53,10 @@ def note(directory: Path, trial_id: str, text: str | None, tags: tuple[str, ...]
     progress = Progress.of(log)
     trial = progress.trials[only_trial(directory, progress.trials, trial_id)]
     written = _checked(NoteRecord(trial.id, None if text is None else text.strip(), tags, untags))
-    how = "written down" if _write(directory, written, log, progress.latest) else by_whom(directory, "writes it down")
+    if _write(directory, written, log, progress.latest):
+        how = "written down"
+    else:
+        how = by_whom(directory, "writes it down", trial.id)
     tell(f"{trial.id} {trial.label()}: {_said(written)}; {how}")
 
 
