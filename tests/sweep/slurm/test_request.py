@@ -31,6 +31,8 @@ def asked(**values: Any) -> Request:
         (None, {"cpu": 3, "gpu": 1}, 1, (None, 4), (12, 4)),
         (None, {"cpu": 1, "gpu": 0.25}, 1, (None, None), (4, 1)),
         (6, {"cpu": 1, "gpu": 0.5}, 1, (None, None), (6, 3)),
+        (3, {"cpu": 1, "gpu": 0.6}, 1, (None, None), (3, 3)),  # one on a card: none takes parts of two
+        (None, {"cpu": 1, "gpu": 0.4}, 1, (None, 4), (8, 4)),
         (8, {"cpu": 2, "gpu": 1, "trials_per_process": 4}, 1, (None, None), (4, 2)),
         (None, {"cpu": 2, "gpu": "auto"}, 1, (None, None), (2, 1)),
         (None, {"cpu": 2, "gpu": "auto"}, 1, (16, None), (16, 1)),
@@ -96,6 +98,9 @@ def test_what_idles_is_told_with_its_reason() -> None:
     assert agreement(asked(cpus=5, gpus=5), sweep(None, gpu="auto", workers=2)) == [
         "--cpus-per-task 5: trials use 4 of them at a time, for resources.workers is 2",
         "--gpus-per-task 5: trials use 4 of them at a time, for resources.workers is 2",
+    ]
+    assert agreement(asked(cpus=8, gpus=2), sweep(None, gpu=0.6)) == [
+        "--cpus-per-task 8: trials use 2 of them at a time, for resources.gpu is 0.6"
     ]
     assert agreement(asked(cpus=8, gpus=1), sweep(None, gpu="auto")) == []  # who knows how many fit a card
 
