@@ -23,6 +23,9 @@ _TIME = re.compile(
 #: What a line #SBATCH takes as it stands, one word without quotes, comments or escapes.
 _WORD = re.compile(r"[\w.,:=+&|/@%*()\[\]~^-]+", re.ASCII)
 
+#: GPUs as --gres has them: of a type, such as a100, 3g.20gb or tesla-v100, or any; how many, or one. [sbatch(1)]
+_GPUS = re.compile(r"gpu(:\w[\w.-]*)?(:\d{1,4})?", re.ASCII)
+
 #: How much sooner than asked for Slurm may send the signal, s. [sbatch(1), --signal]
 SOONER = 60
 
@@ -100,8 +103,8 @@ def check_words(request: Request) -> None:
             raise UserError(f"--sbatch {text}: must be an option of sbatch, such as --sbatch=--mem=32G")
         if option in _OURS:
             what = f"give {_OURS[option]}" if _OURS[option] else "edit the script where it needs another"
-            raise UserError(f"--sbatch {text}: the script has {option} by itself; {what}")
-    if request.gres is not None and not request.gres.startswith("gpu"):
+            raise UserError(f"--sbatch {text}: the script has {option.replace('--no-', '--')} by itself; {what}")
+    if request.gres is not None and not _GPUS.fullmatch(request.gres):
         raise UserError(
             f"--gres {request.gres}: must be GPUs, such as gpu:2 or gpu:a100:2; other kinds are added in the script"
         )

@@ -169,6 +169,10 @@ def test_a_time_limit_that_is_none_or_too_short_is_refused(time: str, says: str)
 
 
 def test_the_gpus_of_a_gres_are_counted_and_another_kind_is_refused() -> None:
-    assert [gpus_of(text) for text in ("gpu", "gpu:2", "gpu:a100", "gpu:a100:2")] == [1, 2, 1, 2]
-    with pytest.raises(UserError, match=r"^--gres shard:4: must be GPUs"):
-        check_words(asked(gres="shard:4"))
+    counts = {"gpu": 1, "gpu:2": 2, "gpu:a100": 1, "gpu:a100:2": 2, "gpu:3g.20gb:4": 4, "gpu:tesla-v100_x:10": 10}
+    for text, count in counts.items():
+        check_words(asked(gres=text))
+        assert gpus_of(text) == count
+    for text in ("shard:4", "gpu:2,lscratch:100", "gpumem:16G", "gpu:", "gpu:a100:-1", "gpu:-1", "gpu:a100:2:1"):
+        with pytest.raises(UserError, match=f"^--gres {text}: must be GPUs"):
+            check_words(asked(gres=text))
