@@ -40,7 +40,7 @@ _OURS = {
     **dict.fromkeys(("--gpus-per-task", "--gpus-per-node", "--gpus", "-G"), "--gpus-per-task"),
     "--gres": "--gres",
     "--signal": "--stop-before",
-    **dict.fromkeys(("--ntasks", "-n", "--ntasks-per-node", "--wrap", "--requeue", "--open-mode"), ""),
+    **dict.fromkeys(("--ntasks", "-n", "--ntasks-per-node", "--wrap", "--requeue", "--no-requeue", "--open-mode"), ""),
 }
 
 

@@ -143,6 +143,7 @@ def test_no_text_that_sbatch_would_read_as_another_comes_into_a_script(option: s
         ("-N2", "the script has -N by itself; give --nodes"),
         ("--gpus=2", "the script has --gpus by itself; give --gpus-per-task"),
         ("--signal=USR2@30", "the script has --signal by itself; give --stop-before"),
+        ("--no-requeue", "the script has --requeue by itself; edit the script"),
         ("--wrap=id", "the script has --wrap by itself; edit the script"),
         ("mem=3", "must be an option of sbatch, such as --sbatch=--mem=32G"),
     ],
