@@ -371,6 +371,7 @@ def _print_summary(directory: Path, screen: Console) -> None:
         screen.print(f"figures: sweep figures {run}", highlight=False)
 
 
+        screen.print(f"page: sweep report {run}", highlight=False)
 _READING = (results, images, methods, ratio, claims, theory, figures, show, compare)
 _STEERING = (set_, pause, resume, cancel, note, rerun)
 _MORE = (init, register, audit, merge, slurm, data, proxy, importance, completion, report, sync, demo)

@@ -356,6 +356,13 @@ def test_a_launch_ends_with_why_its_trials_failed_and_offers_no_figures_of_none(
     assert text.getvalue().splitlines()[-2:] == [WHY.format(run=failed), f"results: sweep results {failed}"]
 
 
+def test_a_launch_ends_with_the_commands_that_show_its_completed_trials(run: Path) -> None:
+    text = io.StringIO()
+    _print_summary(run, Console(file=text, width=300))
+    ends = [f"results: sweep results {run}", f"figures: sweep figures {run}", f"page: sweep report {run}"]
+    assert text.getvalue().splitlines()[-3:] == ends
+
+
 @pytest.mark.parametrize("command", ["figures", "importance"])
 def test_what_needs_a_completed_trial_says_why_there_is_none(
     command: str, cli: Callable[..., Result], failed: Path
