@@ -46,13 +46,13 @@ def pause(directory: Path) -> None:
     """Stop trials at the end of their epoch and start none, until `sweep resume`; GPUs are free meanwhile."""
     from sweep.run import requests
     from sweep.storage.asked import carried
-    from sweep.storage.cache import shown
+    from sweep.storage.cache import typed
 
     _refuse_no_run(directory)
     with carried(directory):
         requests.pause(directory)
     tell(f"paused since {requests.asked(directory).paused}; {by_whom(directory, 'stops at the next epochs')}")
-    tell(f"sweep resume {shown(directory)} goes on")
+    tell(f"sweep resume {typed(directory)} goes on")
 
 
 @click.command(epilog=examples("sweep resume runs/demo"))

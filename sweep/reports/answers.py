@@ -102,8 +102,9 @@ def methods(
 def _under_another_attack(directory: Path, trials: pd.DataFrame) -> str:
     """How methods come to be compared under an attack of `sweep evaluate`, in words."""
     from analysis.frames.recipes import judged_averaged
+    from sweep.storage.cache import typed
 
-    each = f"under another attack: sweep evaluate {directory} --best-each, with one --attack for all of them"
+    each = f"under another attack: sweep evaluate {typed(directory)} --best-each, with one --attack for all of them"
     own = "; then the trials whose averaged weights are compared, by their ids, with --averaged"
     return f"{each}{'' if judged_averaged(trials) is None else own}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,7 +115,9 @@ def _found(directory: Path, deposited: str | None, records: tuple[str, ...], pri
         if not files and runs_in(directory):
             raise no_run(directory)
         gone = f"; its launches found one, of SHA-256 {', '.join(found)}: restore that" if found else ""
-        way_out = gone or f"; before its first trial, `sweep register CONFIG --out {directory}` makes one"
+        way_out = (
+            gone or f"; before its first trial, `sweep register CONFIG --out {shlex.quote(str(directory))}` makes one"
+        )
         raise UserError(f"{directory}: has no {REGISTRATION_FILE}{way_out}")
     beside = directory / registrations.HASH_FILE
     return Found(

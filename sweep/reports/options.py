@@ -66,7 +66,9 @@ def to_be_read(directory: Path | None) -> None:
 
 def registered_only(directory: Path) -> str:
     """What is said of a run of which there is nothing but its registration."""
-    return f"is registered, and no trial has begun: sweep launch CONFIG --out {directory}"
+    from sweep.storage.cache import typed
+
+    return f"is registered, and no trial has begun: sweep launch CONFIG --out {typed(directory)}"
 
 
 def bring_run(directory: Path | None, *, new: bool = True) -> None:
