@@ -89,6 +89,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
     from sweep.progress import Progress
     from sweep.run import requests
     from sweep.storage.asked import carried
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import only_trial
 
@@ -96,7 +97,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
         raise UserError("cancel: needs --where or a TRIAL_ID, which say what is to end; give one of them")
     log = read_records(directory, replays=True)
     progress = Progress.of(log)
-    trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
+    trials = [progress.trials[only_trial(shown(directory), progress.trials, beginning)] for beginning in trial_ids]
     with carried(directory):
         asked = requests.asked(directory)
         if where:
@@ -168,12 +169,13 @@ def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool
     Raises:
         UserError: says why.
     """
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
 
     if undo and not _may_change(trial, undo, asked):
-        raise UserError(f"{directory}: trial {trial.id} is not cancelled ({trial.state(live=False)})")
+        raise UserError(f"{shown(directory)}: trial {trial.id} is not cancelled ({trial.state(live=False)})")
     if not undo and (trial.finished or trial.pruned):
-        raise UserError(f"{directory}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
+        raise UserError(f"{shown(directory)}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
 
 
 def _write(

@@ -44,6 +44,7 @@ def note(directory: Path, trial_id: str, text: str | None, tags: tuple[str, ...]
     """
     from analysis.frames.log import read_records
     from sweep.progress import Progress
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import NoteRecord, only_trial
 
@@ -51,7 +52,7 @@ def note(directory: Path, trial_id: str, text: str | None, tags: tuple[str, ...]
         raise UserError("note: needs a TEXT, a --tag or an --untag; give one of them")
     log = read_records(directory, replays=True)
     progress = Progress.of(log)
-    trial = progress.trials[only_trial(directory, progress.trials, trial_id)]
+    trial = progress.trials[only_trial(shown(directory), progress.trials, trial_id)]
     written = _checked(NoteRecord(trial.id, None if text is None else text.strip(), tags, untags))
     if _write(directory, written, log, progress.latest):
         how = "written down"

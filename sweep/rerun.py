@@ -73,12 +73,13 @@ def _chosen(
     Raises:
         UserError: nothing says which.
     """
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import only_trial
 
     if not trial_ids and not where:
         raise UserError("rerun: needs --where or a TRIAL_ID, which say what is to be trained anew; give one of them")
-    names = {only_trial(directory, progress.trials, beginning) for beginning in trial_ids}
+    names = {only_trial(shown(directory), progress.trials, beginning) for beginning in trial_ids}
     chosen = [name for name in trials_where(where, log) if not names or name in names]
     return [progress.trials[name] for name in chosen if progress.trials[name].begun]
 

@@ -271,15 +271,18 @@ def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Pa
 
 def _run_records(directory: Path, overrides: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
     from analysis.frames.log import read_records
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
 
     if overrides:
         raise UserError(
-            f"--set {overrides[0]}: changes a config, and {directory} is a run; leave it out, or give a config"
+            f"--set {overrides[0]}: changes a config, and {shown(directory)} is a run; leave it out, or give a config"
         )
     records = read_records(directory)
     if not any(record["record"] == "trial" for record in records):
-        raise UserError(f"{directory}: has no trial yet, of which theory could say anything; give the sweep's config")
+        raise UserError(
+            f"{shown(directory)}: has no trial yet, of which theory could say anything; give the sweep's config"
+        )
     return records
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.group import examples
-from sweep.reports.options import METRICS, PATH, RUN, bring_run
+from sweep.reports.options import METRICS, PATH
 from sweep.reports.output import console
 from sweep.streams import echo
 
@@ -47,7 +47,7 @@ def _hash(option: str, text: str) -> str:
         "sweep audit runs/ratio --claims ratio.json    # of `sweep claims --json`",
     )
 )
-@click.argument("directory", metavar="DIR", type=RUN)
+@click.argument("directory", metavar="DIR", type=PATH)
 @click.option("--hash", "deposited", metavar="SHA256", help="The hash of the registration, as it was deposited.")
 @click.option(
     "--records",
@@ -72,7 +72,6 @@ def audit(
 
     deposited = deposited and _hash("--hash", deposited)
     records = tuple(_hash("--records", one) for one in records)
-    bring_run(directory)
     refuse_replay(directory)
     found = _found(directory, deposited, records, printed)
     checks = audited(found)

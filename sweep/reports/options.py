@@ -49,6 +49,7 @@ def to_be_read(directory: Path | None) -> None:
     Raises:
         UserError: a launch has just begun: it is a run, but there is nothing to read yet.
     """
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import has_records
     from trainers.record.linked import REGISTRATION_FILE
@@ -59,9 +60,11 @@ def to_be_read(directory: Path | None) -> None:
     from sweep.run.directory import is_starting  # which takes a second to load
 
     if is_starting(directory):
-        raise UserError(f"{directory}: a launch is starting there and has no records yet; wait for its first trial")
+        raise UserError(
+            f"{shown(directory)}: a launch is starting there and has no records yet; wait for its first trial"
+        )
     if (directory / REGISTRATION_FILE).exists():
-        raise UserError(f"{directory}: {registered_only(directory)}")
+        raise UserError(f"{shown(directory)}: {registered_only(directory)}")
 
 
 def registered_only(directory: Path) -> str:

@@ -209,7 +209,7 @@ def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output
     frame, evaluations, classes = images_of(log), evaluations_of(log), classes_of(log)
     if trial_ids:
         known = [*frame["trial_id"], *evaluations["trial_id"]]
-        chosen = {only_trial(directory, known, beginning) for beginning in trial_ids}
+        chosen = {only_trial(shown(directory), known, beginning) for beginning in trial_ids}
         frame, evaluations = (rows[rows["trial_id"].isin(chosen)] for rows in (frame, evaluations))
     frame = frame.loc[Filter(rows_asked.where).rows(with_settings(frame, log), log).index]
     ordered = Filter((), rows_asked.sort, rows_asked.columns)
