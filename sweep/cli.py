@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,8 @@ def plan(
 
         count = write_trials(wanted, trials_file, registered(directory))
         keep_config(sweep, directory)
-        say(screen, f"  {trials_file}: {plural(count, 'trial')}; python -m trainers {trials_file} --records FILE")
+        command = f"python -m trainers {shlex.quote(str(trials_file))} --records FILE"
+        say(screen, f"  {trials_file}: {plural(count, 'trial')}; {command}")
     leave()
 
 
@@ -352,10 +354,10 @@ def _print_summary(directory: Path, screen: Console) -> None:
     from sweep.progress import Progress
     from sweep.run.directory import live_shares
     from sweep.run.screen import counts_line, print_whole, say
-    from sweep.storage.cache import shown
+    from sweep.storage.cache import typed
     from trainers.fields import plural
 
-    run = shown(directory)
+    run = typed(directory)
     if (version := surrogate_of(directory)) is not None:
         say(screen, f"{replay_line(version)}\nresults: sweep results {run}")
         return
@@ -369,6 +371,7 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}", highlight=False)
     if (trials_of(log)["outcome"] == "completed").any():  # without one there is nothing to draw
         screen.print(f"figures: sweep figures {run}", highlight=False)
+        screen.print(f"page: sweep report {run}", highlight=False)
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show, compare)

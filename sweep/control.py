@@ -46,13 +46,13 @@ def pause(directory: Path) -> None:
     """Stop trials at the end of their epoch and start none, until `sweep resume`; GPUs are free meanwhile."""
     from sweep.run import requests
     from sweep.storage.asked import carried
-    from sweep.storage.cache import shown
+    from sweep.storage.cache import typed
 
     _refuse_no_run(directory)
     with carried(directory):
         requests.pause(directory)
     tell(f"paused since {requests.asked(directory).paused}; {by_whom(directory, 'stops at the next epochs')}")
-    tell(f"sweep resume {shown(directory)} goes on")
+    tell(f"sweep resume {typed(directory)} goes on")
 
 
 @click.command(epilog=examples("sweep resume runs/demo"))
@@ -89,6 +89,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
     from sweep.progress import Progress
     from sweep.run import requests
     from sweep.storage.asked import carried
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import only_trial
 
@@ -96,7 +97,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
         raise UserError("cancel: needs --where or a TRIAL_ID, which say what is to end; give one of them")
     log = read_records(directory, replays=True)
     progress = Progress.of(log)
-    trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
+    trials = [progress.trials[only_trial(shown(directory), progress.trials, beginning)] for beginning in trial_ids]
     with carried(directory):
         asked = requests.asked(directory)
         if where:
@@ -113,7 +114,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
         for trial in () if written else trials:
             requests.cancel(directory, trial.id, undo)
     for trial in trials:
-        how = "no launch is running" if written else by_whom(directory, "takes it up")
+        how = "no launch is running" if written else by_whom(directory, "takes it up", trial.id)
         tell(f"{trial.id} {trial.label()}: {'is to run after all' if undo else 'cancelled'}; {how}")
     if not trials:
         tell("0 trials; nothing is changed")
@@ -168,12 +169,13 @@ def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool
     Raises:
         UserError: says why.
     """
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
 
     if undo and not _may_change(trial, undo, asked):
-        raise UserError(f"{directory}: trial {trial.id} is not cancelled ({trial.state(live=False)})")
+        raise UserError(f"{shown(directory)}: trial {trial.id} is not cancelled ({trial.state(live=False)})")
     if not undo and (trial.finished or trial.pruned):
-        raise UserError(f"{directory}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
+        raise UserError(f"{shown(directory)}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
 
 
 def _write(
@@ -181,8 +183,7 @@ def _write(
 ) -> bool:
     """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked."""
     from sweep.run import requests
-    from sweep.run.journal import cancelled_outcome
-    from sweep.run.outside import write_down
+    from sweep.run.outside import cancelled_outcome, write_down
 
     ended = [trial for trial in trials if undo and not trial.cancelled]  # of these the request alone is taken back
     records = [{"record": "outcome", **cancelled_outcome(trial, undo)} for trial in trials if trial not in ended]
@@ -194,8 +195,10 @@ def _write(
     return True
 
 
-def by_whom(directory: Path, does: str) -> str:
-    """Who does what is asked of a run, in words."""
-    from sweep.run.directory import is_live
+def by_whom(directory: Path, does: str, trial_id: str = "") -> str:
+    """Who does what is asked of a run, or of a trial that only one share may have, in words."""
+    from sweep.run.directory import is_live, live_shares
 
+    if (shares := live_shares(directory)) and trial_id and not any(share.has(trial_id) for share in shares):
+        return "no launch of its share is running: it holds for the next one"
     return f"the launch that runs {does}" if is_live(directory) else "no launch is running: it holds for the next one"

@@ -13,6 +13,7 @@ from sweep.config import SweepConfig
 from sweep.config_file import dump, of_values
 from sweep.search.inputs import fingerprints_without
 from sweep.search.trials import fixed_points, planned
+from sweep.storage.cache import typed
 from sweep.yaml_text import parsed
 from trainers.errors import UserError
 from trainers.record.linked import registered
@@ -41,7 +42,7 @@ def departures(config: SweepConfig, directory: Path) -> list[str]:
     if (asked := read(directory)) is None:
         return []
     keys = changed_keys(asked, parsed(dump(config)))
-    return [f"  not as registered: {', '.join(keys)}; `sweep audit {directory}` will say so"] if keys else []
+    return [f"  not as registered: {', '.join(keys)}; `sweep audit {typed(directory)}` will say so"] if keys else []
 
 
 def changed_keys(asked: Registration, now: Any) -> list[str]:

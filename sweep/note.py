@@ -44,6 +44,7 @@ def note(directory: Path, trial_id: str, text: str | None, tags: tuple[str, ...]
     """
     from analysis.frames.log import read_records
     from sweep.progress import Progress
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import NoteRecord, only_trial
 
@@ -51,9 +52,12 @@ def note(directory: Path, trial_id: str, text: str | None, tags: tuple[str, ...]
         raise UserError("note: needs a TEXT, a --tag or an --untag; give one of them")
     log = read_records(directory, replays=True)
     progress = Progress.of(log)
-    trial = progress.trials[only_trial(directory, progress.trials, trial_id)]
+    trial = progress.trials[only_trial(shown(directory), progress.trials, trial_id)]
     written = _checked(NoteRecord(trial.id, None if text is None else text.strip(), tags, untags))
-    how = "written down" if _write(directory, written, log, progress.latest) else by_whom(directory, "writes it down")
+    if _write(directory, written, log, progress.latest):
+        how = "written down"
+    else:
+        how = by_whom(directory, "writes it down", trial.id)
     tell(f"{trial.id} {trial.label()}: {_said(written)}; {how}")
 
 

@@ -41,7 +41,7 @@ def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], o
     from analysis.frames.evaluations import KINDS, all_by_key
     from analysis.frames.log import read_log
     from sweep.progress import Progress
-    from sweep.storage.cache import shown
+    from sweep.storage.cache import typed
     from trainers.fields import plural
 
     log = read_log(directory, replays=True)
@@ -61,7 +61,7 @@ def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], o
     evaluated = {chunks[0]["trial_id"] for kind in KINDS for chunks in all_by_key(log, kind).values()}
     if stale := sum(trial.id in evaluated for trial in trials):
         complain(f"{stale} of them were evaluated, which no longer counts: those networks are gone")
-    run = shown(directory)
+    run = typed(directory)
     echo(f"{plural(len(trials), 'trial')} will be trained anew by: sweep launch {run}/sweep.yaml --out {run}")
 
 
@@ -73,12 +73,13 @@ def _chosen(
     Raises:
         UserError: nothing says which.
     """
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import only_trial
 
     if not trial_ids and not where:
         raise UserError("rerun: needs --where or a TRIAL_ID, which say what is to be trained anew; give one of them")
-    names = {only_trial(directory, progress.trials, beginning) for beginning in trial_ids}
+    names = {only_trial(shown(directory), progress.trials, beginning) for beginning in trial_ids}
     chosen = [name for name in trials_where(where, log) if not names or name in names]
     return [progress.trials[name] for name in chosen if progress.trials[name].begun]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from shlex import quote
 
 from trainers.fields import plural
 from trainers.visible import in_line
@@ -24,12 +23,12 @@ def failed_line(reasons: Mapping[str, str], run: str = "DIR") -> str:
 
     Args:
         reasons: of the outcome of each, by id.
-        run: what it is called.
+        run: as a word of a command.
     """
     if not reasons:
         return ""
     alike = Counter(reason.replace(f" (logs/{name}.log)", "") for name, reason in reasons.items())  # the log is its own
     first, why = next(iter(reasons)), next(iter(alike))
     part = "" if len(alike) == 1 else f", for {len(alike)} reasons, {alike[why]} for this"
-    more = f"sweep show {quote(run)} {first} says more, and where its log is"
+    more = f"sweep show {run} {first} says more, and where its log is"
     return f"{plural(len(reasons), 'trial')} failed{part}: {in_line(why, _REASON)}; {more}"

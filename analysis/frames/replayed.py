@@ -6,6 +6,7 @@ The first line of each of their files says so; whatever reads runs refuses them,
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,6 @@ def refuse_replay(directory: str | Path) -> None:
     if (version := surrogate_of(directory)) is not None:
         raise UserError(
             f"{directory}: was replayed on response surface {version}, and no network was trained: it supports no "
-            f"claim; `sweep results {directory}` shows it; for measured numbers launch into another --out, without "
-            "--surrogate"
+            f"claim; `sweep results {shlex.quote(str(directory))}` shows it; for measured numbers launch into another "
+            "--out, without --surrogate"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,19 +116,17 @@ def agreement_table(rows: DataFrame) -> Table:
     return _table(own, [*heads.values(), "agree"], caption)
 
 
-def notes(
-    view: str, directory: Path, evaluations: DataFrame, frame: DataFrame, classes: Mapping[str, Classes]
-) -> list[str]:
+def notes(view: str, run: str, evaluations: DataFrame, frame: DataFrame, classes: Mapping[str, Classes]) -> list[str]:
     """What cannot be said, in words, and what to do about it.
 
     Args:
         view: as in `rows_of`.
-        directory: of the run.
+        run: as a word of a command.
         evaluations: all, of `analysis.frames.evaluations.evaluations_of`.
         frame: those of which each image is known, of `analysis.frames.images.images_of`.
         classes: of `analysis.frames.images.classes_of`.
     """
-    command, lines = f"sweep evaluate {directory}", []
+    command, lines = f"sweep evaluate {run}", []
     if frame.empty and evaluations.empty:
         lines.append(f"no image's result is recorded yet; {command} records them")
     elif view == "agreement" and agreement_rows(frame, classes).empty:

@@ -167,12 +167,13 @@ def _completed(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ..
     """
     from analysis.frames.log import read_log
     from sweep.progress import Progress
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import only_trial
 
     log = read_log(directory)
     trials = Progress.of(log).trials
-    named = {only_trial(directory, trials, beginning) for beginning in trial_ids} or trials.keys()
+    named = {only_trial(shown(directory), trials, beginning) for beginning in trial_ids} or trials.keys()
     among = [trials[name] for name in trials_where(where, log) if name in named]
     found = tuple(trial.id for trial in among if trial.finished and trial.outcome == "completed")
     if not found:

@@ -29,6 +29,7 @@ from sweep.axes import leaf_keys, nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
 from sweep.storage import checkpoints
+from sweep.storage.cache import shown
 from trainers.checkpoint import DamagedCheckpoint, kept_weights
 from trainers.config import DataConfig, TrialConfig, check_length
 from trainers.data.sets import load
@@ -260,7 +261,7 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, str]:
         return {_named(directory, progress, beginning): "" for beginning in asked.trial_ids}
     trials = trials_of(records)
     if not completed:
-        raise UserError(f"{directory}: {nothing_completed(trials, 'to attack')}")
+        raise UserError(f"{shown(directory)}: {nothing_completed(trials, 'to attack')}")
     if asked.best:
         by = {"metric": "val_robust", "mode": "max"} | dict(progress.chosen_by)
         overall = asked.best == "overall"
@@ -269,7 +270,9 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, str]:
         left_out = {row["trial_id"]: _left_out(row, f"last_{by['metric']}") for row in best.to_dict("records")}
         completed = [name for name in left_out if name in completed]
         if not completed:
-            raise UserError(f"{directory}: no cell can be chosen by {by['metric']}; name the trials in place of --best")
+            raise UserError(
+                f"{shown(directory)}: no cell can be chosen by {by['metric']}; name the trials in place of --best"
+            )
     return {name: left_out.get(name, "") for name in completed}
 
 
@@ -281,10 +284,10 @@ def _left_out(trial: Mapping[Any, Any], metric: str) -> str:
 
 def _named(directory: Path, progress: Progress, beginning: str) -> str:
     """The one completed trial whose id begins so."""
-    trial = progress.trials[only_trial(directory, progress.trials, beginning)]
+    trial = progress.trials[only_trial(shown(directory), progress.trials, beginning)]
     if trial.outcome != "completed" or not trial.finished:
         state = trial.state(live=False)
-        raise UserError(f"{directory}: trial {trial.id} must be completed, and is {state}; choose another")
+        raise UserError(f"{shown(directory)}: trial {trial.id} must be completed, and is {state}; choose another")
     return trial.id
 
 
@@ -301,8 +304,8 @@ def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> Tr
         return validated(TrialConfig, nested(trial["config"], elsewhere)).resolved()
     except UserError as error:
         raise UserError(
-            f"{directory}: trial {trial['trial_id']}: {error}; other code trained it: evaluate it with that code, "
-            "or train it again"
+            f"{shown(directory)}: trial {trial['trial_id']}: {error}; other code trained it: evaluate it with that "
+            "code, or train it again"
         ) from None
 
 

@@ -301,13 +301,13 @@ def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Co
         print_whole(console, evaluations_table(shown))
         if len(cells := over_seeds(with_evaluation_bits(shown, log))):
             print_whole(console, over_seeds_table(cells))
-        say(console, f"all evaluations: sweep results {cache.shown(directory)} --evaluations")
+        say(console, f"all evaluations: sweep results {cache.typed(directory)} --evaluations")
     checked = checked[[_key(row) in asked for row in checked.to_dict("records")]]
     if len(checked):
         from analysis.tables.checks import checks_view
 
         print_whole(console, checks_view(checked))
-        say(console, f"all checks: sweep results {cache.shown(directory)} --checks")
+        say(console, f"all checks: sweep results {cache.typed(directory)} --checks")
     if not len(attacked) and not len(checked):
         say(console, f"{cache.shown(directory)}: nothing could be evaluated; the lines above say why")
 

@@ -7,7 +7,6 @@ hold; of what they do not hold it is said that it is missing, and where a comman
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from sweep.config_file import load
 from sweep.export.weights import Chosen, write_weights
 from sweep.run.directory import CONFIG_FILE
 from sweep.share import Share
+from sweep.storage.cache import typed
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import unseen
 from trainers.data.sources import shapes
@@ -106,7 +106,7 @@ class _Facts:
         if data.test_per_class is not None:
             return f"not measured: of the test images the trial has {data.test_per_class} a class (data.test_per_class)"
         network = self._network
-        run = shlex.quote(str(network.run))
+        run = typed(network.run)
         command = f"sweep evaluate {run} {network.trial_id} --attack {attack}{network.options}"
         unknown = "" if self._test_images else "; the data must be there, to know whether that is all test images"
         return f"not measured: {command}{unknown}"
@@ -219,7 +219,7 @@ class _Facts:
     def _measured(self) -> Iterator[str]:
         """Every recorded evaluation of these weights, with its interval over images."""
         if self._evaluations.empty:
-            run = shlex.quote(str(self._network.run))
+            run = typed(self._network.run)
             yield f"Nothing but what training measured; `sweep evaluate {run} {self._network.trial_id}` measures more."
             return
         packages = _packages(self._network)

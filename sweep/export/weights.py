@@ -12,6 +12,7 @@ import torch
 
 from analysis.frames.log import Log, read_log
 from sweep.storage import checkpoints
+from sweep.storage.cache import shown
 from trainers.checkpoint import network_arguments
 from trainers.config import ModelConfig
 from trainers.errors import UserError
@@ -57,7 +58,7 @@ def chosen(run: Path, beginning: str, weights: Literal["last", "best"], averaged
     """
     log = read_log(run)
     trials = {record["trial_id"]: record for record in log if record["record"] == "trial"}
-    name = only_trial(run, trials, beginning)
+    name = only_trial(shown(run), trials, beginning)
     checkpoints.fetch(run, name)
     return Chosen(run, name, trials[name]["config"], weights, averaged, log)
 

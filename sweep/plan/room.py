@@ -13,6 +13,9 @@ from trainers.hardware import gpu_count
 #: What a node has: CPU and GPU, as Ray counts them.
 Node = Mapping[str, float]
 
+#: Ray counts resources in ten-thousandths.
+UNITS = 10_000
+
 
 @dataclass(frozen=True)
 class Room:
@@ -44,11 +47,28 @@ class Room:
 
     def places(self, resources: ResourcesConfig, gpu: float | None = None) -> int:
         """How many workers fit at once, on whatever nodes; see `processes`."""
-        asked = {"CPU": resources.cpu, "GPU": resources.most_gpu if gpu is None else gpu}
-        return sum(
-            min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount)
-            for node in self.nodes
-        )
+        gpu = resources.most_gpu if gpu is None else gpu
+        return sum(places(node.get("CPU", 0.0), node.get("GPU", 0.0), resources.cpu, gpu) for node in self.nodes)
+
+
+def places(cpus: float, cards: float, cpu: float, gpu: float) -> int:
+    """How many workers a node has room for where nothing runs, each with so many cores and that share of one card.
+
+    >>> places(8, 2, cpu=1, gpu=0.6)
+    2
+    """
+    cores = units(cpus) // max(1, units(cpu))
+    return min(cores, int(cards) * per_card(gpu)) if gpu else cores
+
+
+def per_card(gpu: float) -> int:
+    """How many workers a card holds that each take such a share of it; Ray gives none parts of two."""
+    return UNITS // max(1, units(gpu))
+
+
+def units(amount: float) -> int:
+    """As Ray counts: in ten-thousandths."""
+    return round(amount * UNITS)
 
 
 def cores() -> int:

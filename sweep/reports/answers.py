@@ -102,8 +102,9 @@ def methods(
 def _under_another_attack(directory: Path, trials: pd.DataFrame) -> str:
     """How methods come to be compared under an attack of `sweep evaluate`, in words."""
     from analysis.frames.recipes import judged_averaged
+    from sweep.storage.cache import typed
 
-    each = f"under another attack: sweep evaluate {directory} --best-each, with one --attack for all of them"
+    each = f"under another attack: sweep evaluate {typed(directory)} --best-each, with one --attack for all of them"
     own = "; then the trials whose averaged weights are compared, by their ids, with --averaged"
     return f"{each}{'' if judged_averaged(trials) is None else own}"
 
@@ -270,15 +271,18 @@ def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Pa
 
 def _run_records(directory: Path, overrides: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
     from analysis.frames.log import read_records
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
 
     if overrides:
         raise UserError(
-            f"--set {overrides[0]}: changes a config, and {directory} is a run; leave it out, or give a config"
+            f"--set {overrides[0]}: changes a config, and {shown(directory)} is a run; leave it out, or give a config"
         )
     records = read_records(directory)
     if not any(record["record"] == "trial" for record in records):
-        raise UserError(f"{directory}: has no trial yet, of which theory could say anything; give the sweep's config")
+        raise UserError(
+            f"{shown(directory)}: has no trial yet, of which theory could say anything; give the sweep's config"
+        )
     return records
 
 

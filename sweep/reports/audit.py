@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.group import examples
-from sweep.reports.options import METRICS, PATH, RUN, bring_run
+from sweep.reports.options import METRICS, PATH
 from sweep.reports.output import console
 from sweep.streams import echo
 
@@ -46,7 +47,7 @@ def _hash(option: str, text: str) -> str:
         "sweep audit runs/ratio --claims ratio.json    # of `sweep claims --json`",
     )
 )
-@click.argument("directory", metavar="DIR", type=RUN)
+@click.argument("directory", metavar="DIR", type=PATH)
 @click.option("--hash", "deposited", metavar="SHA256", help="The hash of the registration, as it was deposited.")
 @click.option(
     "--records",
@@ -71,7 +72,6 @@ def audit(
 
     deposited = deposited and _hash("--hash", deposited)
     records = tuple(_hash("--records", one) for one in records)
-    bring_run(directory)
     refuse_replay(directory)
     found = _found(directory, deposited, records, printed)
     checks = audited(found)
@@ -114,7 +114,9 @@ def _found(directory: Path, deposited: str | None, records: tuple[str, ...], pri
         if not files and runs_in(directory):
             raise no_run(directory)
         gone = f"; its launches found one, of SHA-256 {', '.join(found)}: restore that" if found else ""
-        way_out = gone or f"; before its first trial, `sweep register CONFIG --out {directory}` makes one"
+        way_out = (
+            gone or f"; before its first trial, `sweep register CONFIG --out {shlex.quote(str(directory))}` makes one"
+        )
         raise UserError(f"{directory}: has no {REGISTRATION_FILE}{way_out}")
     beside = directory / registrations.HASH_FILE
     return Found(

@@ -53,6 +53,7 @@ def to_be_read(directory: Path | None) -> None:
     Raises:
         UserError: a launch has just begun: it is a run, but there is nothing to read yet.
     """
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import has_records
     from trainers.record.linked import REGISTRATION_FILE
@@ -63,14 +64,18 @@ def to_be_read(directory: Path | None) -> None:
     from sweep.run.directory import is_starting  # which takes a second to load
 
     if is_starting(directory):
-        raise UserError(f"{directory}: a launch is starting there and has no records yet; wait for its first trial")
+        raise UserError(
+            f"{shown(directory)}: a launch is starting there and has no records yet; wait for its first trial"
+        )
     if (directory / REGISTRATION_FILE).exists():
-        raise UserError(f"{directory}: {registered_only(directory)}")
+        raise UserError(f"{shown(directory)}: {registered_only(directory)}")
 
 
 def registered_only(directory: Path) -> str:
     """What is said of a run of which there is nothing but its registration."""
-    return f"is registered, and no trial has begun: sweep launch CONFIG --out {directory}"
+    from sweep.storage.cache import typed
+
+    return f"is registered, and no trial has begun: sweep launch CONFIG --out {typed(directory)}"
 
 
 def bring_run(directory: Path | None, *, new: bool = True) -> None:

@@ -116,11 +116,11 @@ def summary(log: Log, directory: Path) -> RenderableType:
     from analysis.frames.pareto import objectives_of
     from analysis.frames.strata import grid_axes
     from analysis.tables import trials as tables
-    from sweep.storage.cache import shown
+    from sweep.storage.cache import typed
 
     study = study_of(log, registration.read(directory))
     failed = study.trials[study.trials["outcome"] == "failed"]
-    why = failed_line(dict(zip(failed["trial_id"], failed["reason"], strict=True)), shown(directory))
+    why = failed_line(dict(zip(failed["trial_id"], failed["reason"], strict=True)), typed(directory))
     said = Group(tables.summary(study, **metric_of(log)), *map(Text, filter(None, [why])))
     if not (objectives := objectives_of(log)):
         return said

@@ -92,12 +92,13 @@ def results(
     from analysis.tables import trials as tables  # and with it the estimates, for which a file need not wait
     from analysis.tables.evaluations import evaluations_table
     from sweep.run.screen import print_whole, say
+    from sweep.storage.cache import typed
 
     screen = console(output)
     if replayed is not None:
         say(screen, replay_line(replayed))
     if evaluations and every.empty:
-        say(screen, f"no evaluations yet; sweep evaluate {directory} makes them")
+        say(screen, f"no evaluations yet; sweep evaluate {typed(directory)} makes them")
         return
     trials_or = partial(evaluations_table, some=True) if evaluations else tables.trials_table
     table = tables.epochs_table if epochs else partial(trials_or, of=every)
@@ -151,6 +152,7 @@ def _print_checks(directory: Path, log: Log, form: str, output: Path | None, ask
     from analysis.frames.checks import checks_of
     from analysis.tables.settings import with_settings
     from sweep.run.screen import print_whole, say
+    from sweep.storage.cache import typed
 
     frame = checks_of(log)
     if form != "table":
@@ -161,7 +163,7 @@ def _print_checks(directory: Path, log: Log, form: str, output: Path | None, ask
         rows = asked.rows(judged(with_settings(frame, log)), log)
         _print_asked(console(output), asked, rows, len(frame), lambda some: checks_view(frame.loc[some.index]))
     elif frame.empty:
-        say(console(output), f"no checks yet; sweep evaluate {directory} --checks makes them")
+        say(console(output), f"no checks yet; sweep evaluate {typed(directory)} --checks makes them")
     else:
         from analysis.tables.checks import checks_view
 
@@ -198,6 +200,7 @@ def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output
     from analysis.tables.columns import columns_table
     from analysis.tables.settings import with_settings
     from sweep.run.screen import print_whole, say
+    from sweep.storage.cache import shown, typed
     from trainers.record import only_trial
 
     rows_asked = Filter(**{name: asked.pop(name) for name in ("where", "sort", "columns")})
@@ -206,7 +209,7 @@ def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output
     frame, evaluations, classes = images_of(log), evaluations_of(log), classes_of(log)
     if trial_ids:
         known = [*frame["trial_id"], *evaluations["trial_id"]]
-        chosen = {only_trial(directory, known, beginning) for beginning in trial_ids}
+        chosen = {only_trial(shown(directory), known, beginning) for beginning in trial_ids}
         frame, evaluations = (rows[rows["trial_id"].isin(chosen)] for rows in (frame, evaluations))
     frame = frame.loc[Filter(rows_asked.where).rows(with_settings(frame, log), log).index]
     ordered = Filter((), rows_asked.sort, rows_asked.columns)
@@ -220,7 +223,7 @@ def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output
     screen = console(output)
     for table in tables.tables_of(view, frame, classes):
         print_whole(screen, table)
-    for line in tables.notes(view, directory, evaluations, frame, classes):
+    for line in tables.notes(view, typed(directory), evaluations, frame, classes):
         say(screen, line)
 
 

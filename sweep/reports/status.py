@@ -66,7 +66,7 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
     from sweep.run.requests import asked_line
     from sweep.run.screen import table
     from sweep.storage.asked import brought
-    from sweep.storage.cache import shown
+    from sweep.storage.cache import typed
     from trainers.fields import plural
     from trainers.record import has_records
     from trainers.record.linked import REGISTRATION_FILE
@@ -89,7 +89,7 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
         running += f"; of {plural(progress.size, 'trial')} those that --where chooses"
         chosen = trials_where(where, read_log(directory, replays=True))
         progress, others = progress.among(chosen), [trial for trial in others if trial.id in chosen]
-    why = failed_line(progress.failed(live), shown(directory))
+    why = failed_line(progress.failed(live), typed(directory))
     lines = [asked_line(directory), why, *left_out_lines(progress.left_out())]
     if others:
         more = plural(len(others), "more trial")

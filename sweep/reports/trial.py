@@ -32,7 +32,7 @@ def show(directory: Path, trial_id: str) -> None:
     screen, log = console(), read_log(directory, replays=True)
     if (version := surrogate_of(directory)) is not None:
         say(screen, replay_line(version))
-    name = only_trial(directory, (one["trial_id"] for one in log if one["record"] == "trial"), trial_id)
+    name = only_trial(shown(directory), (one["trial_id"] for one in log if one["record"] == "trial"), trial_id)
     print_whole(screen, views.trial_view(log, shown(directory), name))
     path = log_path(directory, name)
     say(screen, f"log: {path}" if path.exists() else f"log: none; a trial that raises an error leaves one, {path}")
@@ -58,12 +58,13 @@ def compare(directory: Path, one: str, other: str) -> None:
     from analysis.frames.trials import trials_of
     from analysis.tables.comparison import comparison_view
     from sweep.run.screen import print_whole
+    from sweep.storage.cache import shown
     from trainers.errors import UserError
     from trainers.record import only_trial
 
     log = read_log(directory)
     known = list(trials_of(log)["trial_id"])
-    names = [only_trial(directory, known, beginning) for beginning in (one, other)]
+    names = [only_trial(shown(directory), known, beginning) for beginning in (one, other)]
     if names[0] == names[1]:
         raise UserError(f"compare: A and B are both trial {names[0]}; give two trials")
     history: History[TrialHistory] = History.of(log)

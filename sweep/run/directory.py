@@ -18,6 +18,7 @@ from sweep.run import lock, soft_lock
 from sweep.run.lock import FileLock, InUse, in_the_way
 from sweep.run.soft_lock import WITHOUT_FLOCK, SoftLock
 from sweep.share import Share
+from sweep.storage.cache import shown
 from sweep.storage.lock import is_held
 from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
@@ -183,7 +184,7 @@ def refuse_other_name(directory: Path, name: str | None, way_out: str, where: st
         UserError: the directory holds a sweep of another name, or nobody can tell.
     """
     if name is not None and (own := sweep_name(directory)) is not None and own != name:
-        raise UserError(f"{where}{directory}: holds the sweep {own!r}, not {name!r}; {way_out}")
+        raise UserError(f"{where}{shown(directory)}: holds the sweep {own!r}, not {name!r}; {way_out}")
 
 
 def sweep_name(directory: Path) -> str | None:

@@ -23,6 +23,7 @@ from sweep.progress import TrialProgress
 from sweep.run.budget import Budget
 from sweep.run.directory import CONFIG_FILE, clean, log_path, refuse_other_sweep, write_whole
 from sweep.run.hung import Paces, hung, shape_of
+from sweep.run.outside import cancelled_outcome
 from sweep.run.preemption import outcome_when_stopped
 from sweep.run.signals import FailedAlike, Interrupted
 from sweep.run.trial import Message
@@ -356,18 +357,3 @@ def chosen_by(config: SweepConfig) -> dict[str, Any]:
     several = {"objectives": [one.model_dump() for one in config.objectives]} if others else {}
     within = {"strata": list(axes)} if (axes := strata_axes(config)) else {}
     return {"metric": primary.name, "mode": primary.mode, **several, **within}
-
-
-def cancelled_outcome(trial: TrialProgress, undo: bool = False) -> dict[str, Any]:
-    """The values of an outcome line of a trial that a user has cancelled.
-
-    Args:
-        trial: as its records tell.
-        undo: that it is no longer cancelled.
-    """
-    kind: tuple[OutcomeName, str] = (
-        ("interrupted", "cancelled, and taken back by `sweep cancel --undo`")
-        if undo
-        else ("cancelled", "by `sweep cancel`")
-    )
-    return {**vars(OutcomeRecord(trial.id, *kind, trial.epoch)), "time": round(time.time(), 3)}

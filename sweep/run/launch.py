@@ -23,6 +23,7 @@ from sweep.run.capacity import capacity_here, check_resources, refused_here
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.notices import Notices
+from sweep.run.outside import take_in
 from sweep.run.replay import marked, refuse_mixing, refuse_outside
 from sweep.run.screen import say
 from sweep.run.signals import EXIT_DONE, EXIT_SOME_FAILED, Interrupted, Interrupts, RayGone, StorageGone
@@ -86,7 +87,7 @@ class Launch:
             The exit code: 0 done, 1 some trials failed, 3 Ray is gone, 130 interrupted.
 
         Raises:
-            UserError: the directory, the data or the resources are not as they must be; no record has been written.
+            UserError: the directory, the data or the resources are not as they must be; no trial has been begun.
             NothingFits: trials are left, and for none of them there are hours enough; nothing has been started.
         """
         refuse_other_sweep(self.directory, self.config)
@@ -123,6 +124,9 @@ class Launch:
         capacity = math.inf if anywhere else capacity_here(self.config.resources)
         records = earlier_records(self.directory)
         refuse_lost(self.directory, records)
+        self._lock.check()
+        if take_in(self.directory, self.share, records):
+            records = earlier_records(self.directory)
         with self._ray_ahead(records):
             wanted = self._plan(records, capacity)
             if not wanted.left:

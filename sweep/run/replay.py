@@ -20,6 +20,7 @@ from sweep.search.admission import Admission
 from sweep.search.inputs import fingerprints
 from sweep.search.points import corners
 from sweep.search.trials import PlannedTrial, Search, planned
+from sweep.storage.cache import shown
 from trainers.errors import UserError
 from trainers.provenance import host
 from trainers.record import EpochRecord, OutcomeRecord, has_records
@@ -47,17 +48,19 @@ def refuse_mixing(directory: Path, surrogate: Surrogate | None) -> None:
     before = surrogate_of(directory)
     if surrogate is None and before is not None:
         raise UserError(
-            f"--out {directory}: holds a replay on response surface {before}; give another --out, or --surrogate"
+            f"--out {shown(directory)}: holds a replay on response surface {before}; give another --out, or --surrogate"
         )
     if surrogate is not None and before not in (None, surrogate.version):
         raise UserError(
-            f"--out {directory}: was replayed on response surface {before}, and here is {surrogate.version}; "
+            f"--out {shown(directory)}: was replayed on response surface {before}, and here is {surrogate.version}; "
             "give another --out"
         )
     if surrogate is not None and before is None and has_records(directory):
-        raise UserError(f"--out {directory}: holds trained trials, beside which none is replayed; give another --out")
+        raise UserError(
+            f"--out {shown(directory)}: holds trained trials, beside which none is replayed; give another --out"
+        )
     if surrogate is not None and (directory / REGISTRATION_FILE).exists():
-        raise UserError(f"--out {directory}: is registered, for trials that are trained; give another --out")
+        raise UserError(f"--out {shown(directory)}: is registered, for trials that are trained; give another --out")
 
 
 def refuse_outside(surrogate: Surrogate, config: SweepConfig, search: Search) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-#: Ray counts resources in ten-thousandths.
-_UNITS = 10_000
+from sweep.plan import room
+from sweep.plan.room import UNITS, units
 
 
 class Node(NamedTuple):
@@ -46,8 +46,8 @@ class Room:
     def join(self, node: Node) -> None:
         """One more, all of it free."""
         number, self._joined = self._joined, self._joined + 1
-        self.nodes[number], self._cpus[number] = node, _units(node.cpus)
-        self._cards[number] = [_UNITS] * node.cards
+        self.nodes[number], self._cpus[number] = node, units(node.cpus)
+        self._cards[number] = [UNITS] * node.cards
 
     def leave(self, name: Hashable) -> bool:
         """The node of a name has gone, with whoever sat on it; false: there was none."""
@@ -92,8 +92,8 @@ class Room:
         has = self.nodes[node].memory
         if has is not None and has < memory:
             return 0
-        cpus = self._cpus[node] // max(1, _units(cpu))
-        return min(cpus, sum(card // _units(gpu) for card in self._cards[node])) if gpu else cpus
+        cpus = self._cpus[node] // max(1, units(cpu))
+        return min(cpus, sum(card // max(1, units(gpu)) for card in self._cards[node])) if gpu else cpus
 
     def seat(self, cpu: float, gpu: float, memory: int = 0, node: int | None = None) -> Seat | None:
         """The place that a worker would get; None: there is none now.
@@ -104,7 +104,7 @@ class Room:
             memory: bytes that the card must have, as far as that is known.
             node: on which; None: on any.
         """
-        wanted = _units(cpu), _units(gpu)
+        wanted = units(cpu), units(gpu)
         there = [
             (free, Seat(number, card, *wanted))
             for number, has in self.nodes.items()
@@ -126,9 +126,4 @@ class Room:
 
 def places(node: Node, cpu: float, gpu: float) -> int:
     """How many workers a node has room for where nothing runs."""
-    cpus = _units(node.cpus) // max(1, _units(cpu))
-    return min(cpus, node.cards * (_UNITS // _units(gpu))) if gpu else cpus
-
-
-def _units(amount: float) -> int:
-    return round(amount * _UNITS)
+    return room.places(node.cpus, node.cards, cpu, gpu)

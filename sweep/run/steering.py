@@ -14,7 +14,7 @@ from sweep.run import requests
 from sweep.run.requests import Asked, Requests
 from sweep.run.screen import say
 from sweep.run.signals import Interrupts
-from sweep.storage.cache import shown
+from sweep.storage.cache import typed
 from trainers.fields import number_text
 from trainers.visible import in_line
 
@@ -117,7 +117,7 @@ class Steering:
 
     def _changes(self, before: Asked, now: Asked) -> Iterator[str]:
         """What is to be said, in lines."""
-        run = shown(self._journal.directory)
+        run = typed(self._journal.directory)
         if now.paused and not before.paused:
             since = f"paused since {in_line(now.paused, requests.SHOWN)}"
             yield f"{since}: trials that run stop at their next epoch, none starts; `sweep resume {run}` goes on"

@@ -21,7 +21,7 @@ from typing import Any, Self
 from sweep.run.bound import how, started
 from sweep.run.directory import log_folder
 from sweep.run.signals import Interrupted
-from sweep.storage.cache import shown
+from sweep.storage.cache import typed
 from sweep.watchers import TrackerConfig
 from trainers.plain_file import plain
 
@@ -121,7 +121,7 @@ class _Tracker:
     def _tell(self, why: str) -> None:
         if not self._told:
             self._told = True
-            what = f"sweep sync {shown(self._directory)} {self._name} sends what is missing"
+            what = f"sweep sync {typed(self._directory)} {self._name} sends what is missing"
             _log.warning("tracker %s: %s; the sweep goes on without it: %s", self._name, why, what)
 
 

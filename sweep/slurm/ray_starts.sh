@@ -24,7 +24,8 @@ node='
     trap "kill $!" TERM USR1
     wait $!; wait $!
 '
-step=(srun --overlap --cpus-per-task="$cpus")
+# All of this environment, whatever --export or SBATCH_EXPORT has told sbatch: srun would hold to that.
+step=(srun --overlap --export=ALL --cpus-per-task="$cpus")
 start=(bash -c "$node" ray "${ray[@]}" start --num-cpus="$cpus" --object-store-memory=@store@ --disable-usage-stats)
 "${step[@]}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" \
     "${start[@]}" --head --node-ip-address="$address" --port="$port" --include-dashboard=false@client@ \

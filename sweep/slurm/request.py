@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from sweep.config import ResourcesConfig, SweepConfig
+from sweep.plan.room import per_card
 from trainers.errors import UserError
 from trainers.fields import plural
 
@@ -21,6 +22,9 @@ _TIME = re.compile(
 
 #: What a line #SBATCH takes as it stands, one word without quotes, comments or escapes.
 _WORD = re.compile(r"[\w.,:=+&|/@%*()\[\]~^-]+", re.ASCII)
+
+#: GPUs as --gres has them: of a type, such as a100, 3g.20gb or tesla-v100, or any; how many, or one. [sbatch(1)]
+_GPUS = re.compile(r"gpu(:\w[\w.-]*)?(:\d{1,4})?", re.ASCII)
 
 #: How much sooner than asked for Slurm may send the signal, s. [sbatch(1), --signal]
 SOONER = 60
@@ -36,7 +40,7 @@ _OURS = {
     **dict.fromkeys(("--gpus-per-task", "--gpus-per-node", "--gpus", "-G"), "--gpus-per-task"),
     "--gres": "--gres",
     "--signal": "--stop-before",
-    **dict.fromkeys(("--ntasks", "-n", "--ntasks-per-node", "--wrap", "--requeue", "--open-mode"), ""),
+    **dict.fromkeys(("--ntasks", "-n", "--ntasks-per-node", "--wrap", "--requeue", "--no-requeue", "--open-mode"), ""),
 }
 
 
@@ -99,8 +103,8 @@ def check_words(request: Request) -> None:
             raise UserError(f"--sbatch {text}: must be an option of sbatch, such as --sbatch=--mem=32G")
         if option in _OURS:
             what = f"give {_OURS[option]}" if _OURS[option] else "edit the script where it needs another"
-            raise UserError(f"--sbatch {text}: the script has {option} by itself; {what}")
-    if request.gres is not None and not request.gres.startswith("gpu"):
+            raise UserError(f"--sbatch {text}: the script has {option.replace('--no-', '--')} by itself; {what}")
+    if request.gres is not None and not _GPUS.fullmatch(request.gres):
         raise UserError(
             f"--gres {request.gres}: must be GPUs, such as gpu:2 or gpu:a100:2; other kinds are added in the script"
         )
@@ -150,14 +154,14 @@ def amounts(config: SweepConfig, nodes: int, cpus: int | None, gpus: int | None)
     be on several nodes of a job, whose Ray is one.
     """
     resources = config.resources
-    share = resources.most_gpu
+    each = per_card(resources.most_gpu) if resources.gpu else 0
     if config.max_concurrent:
         processes = _each(config.max_concurrent, config, nodes)
     else:
         one = _each(1, config, nodes)
-        processes = max(1, math.floor((gpus or one) / share + 1e-9)) if share else one
+        processes = (gpus or one) * each or one
     if gpus is None:
-        gpus = 1 if resources.by_memory else math.ceil(processes * share - 1e-9)
+        gpus = 1 if resources.by_memory else math.ceil(processes / each) if each else 0
     return math.ceil(processes * resources.cpu) if cpus is None else cpus, gpus
 
 
@@ -199,7 +203,7 @@ def _check_workers(request: Request, resources: ResourcesConfig, asked: str) -> 
     """The nodes of a job have room for all workers of a trial together."""
     bounds = {f"--cpus-per-task {request.cpus}": math.floor(request.cpus / resources.cpu + 1e-9)}
     if resources.gpu:
-        bounds[asked] = math.floor(request.gpus / resources.most_gpu + 1e-9)
+        bounds[asked] = request.gpus * per_card(resources.most_gpu)
     option, each = min(bounds.items(), key=lambda bound: bound[1])
     if (places := each * request.nodes) < resources.workers:
         raise UserError(
@@ -214,7 +218,7 @@ def _idle(request: Request, config: SweepConfig, asked: str) -> list[str]:
     by_card = resources.gpu and not resources.by_memory
     if by_card:
         share = resources.gpu if resources.gpu == "auto" else f"{resources.gpu:g}"
-        bounds[f"resources.gpu is {share}"] = request.gpus / resources.most_gpu
+        bounds[f"resources.gpu is {share}"] = request.gpus * per_card(resources.most_gpu)
     if config.max_concurrent:
         bounds[f"max_concurrent is {config.max_concurrent}"] = _each(config.max_concurrent, config, request.nodes)
     fit = math.floor(min(bounds.values()) + 1e-9) * request.nodes // resources.workers
@@ -223,7 +227,7 @@ def _idle(request: Request, config: SweepConfig, asked: str) -> list[str]:
     processes = math.floor(most + 1e-9)
     used = {f"--cpus-per-task {request.cpus}": (request.cpus, processes * resources.cpu, "CPU")}
     if by_card:
-        used[asked] = (request.gpus, processes * resources.most_gpu, "GPU")
+        used[asked] = (request.gpus, processes / per_card(resources.most_gpu), "GPU")
     return [
         f"{option}: trials use {math.ceil(taken - 1e-9)} of them at a time, for {why}"
         for option, (amount, taken, kind) in used.items()

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -90,6 +91,11 @@ def named(directory: Path) -> str:
 def shown(directory: Path) -> str:
     """The run directory as its user has typed it."""
     return str(address_of(directory) or directory)
+
+
+def typed(directory: Path) -> str:
+    """The same as a word of a command to type: with the quotes that a shell needs."""
+    return shlex.quote(shown(directory))
 
 
 def mark(directory: Path) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ def sync(directory: Path, names: tuple[str, ...]) -> None:
     """
     from analysis.frames.replayed import refuse_replay
     from sweep.run.directory import holders
+    from sweep.storage.cache import shown, typed
     from sweep.trackers.feed import Feed, configured, lock_folder, named
     from sweep.trackers.process import why
     from trainers.errors import UserError
@@ -32,7 +33,9 @@ def sync(directory: Path, names: tuple[str, ...]) -> None:
     refuse_replay(directory)
     names = names or tuple(configured(directory))
     if not names:
-        raise UserError(f"{directory}: its config has no trackers; name one: sweep sync {directory} tensorboard")
+        raise UserError(
+            f"{shown(directory)}: its config has no trackers; name one: sweep sync {typed(directory)} tensorboard"
+        )
     for name in names:
         config = named(directory, name)
         if others := holders(lock_folder(directory, name)):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -354,6 +355,37 @@ def test_a_launch_ends_with_why_its_trials_failed_and_offers_no_figures_of_none(
     text = io.StringIO()
     _print_summary(failed, Console(file=text, width=300))
     assert text.getvalue().splitlines()[-2:] == [WHY.format(run=failed), f"results: sweep results {failed}"]
+
+
+def test_a_launch_ends_with_the_commands_that_show_its_completed_trials(run: Path) -> None:
+    text = io.StringIO()
+    _print_summary(run, Console(file=text, width=300))
+    ends = [f"results: sweep results {run}", f"figures: sweep figures {run}", f"page: sweep report {run}"]
+    assert text.getvalue().splitlines()[-3:] == ends
+
+
+def test_each_command_that_is_named_can_be_typed_whatever_the_run_is_called(
+    cli: Callable[..., Result], failed: Path
+) -> None:
+    place = failed.rename(failed.parent / "it's a run")
+    (place / "sweep.yaml").write_text("name: tiny\n")
+    text, word = io.StringIO(), shlex.quote(str(place))
+    _print_summary(place, Console(file=text, width=300))
+    assert f"sweep show {word} aaaa says more" in text.getvalue()
+    assert text.getvalue().endswith(f"results: sweep results {word}\n")
+    for words, named in {
+        ("status",): f"sweep show {word} aaaa",
+        ("pause",): f"sweep resume {word} goes on",
+        ("results", "--evaluations"): f"sweep evaluate {word} makes them",
+        ("results", "--checks"): f"sweep evaluate {word} --checks",
+        ("images",): f"sweep evaluate {word} records them",
+        ("cancel", "c"): f"`sweep results {word}` lists",
+        ("audit",): f"`sweep register CONFIG --out {word}` makes one",
+        ("rerun", "a", "--where", "seed == 0"): "2 trials begin",
+        ("rerun", "aaaa"): f"sweep launch {word}/sweep.yaml --out {word}",
+    }.items():
+        answer = cli(words[0], place, *words[1:])
+        assert named in answer.output, answer.output
 
 
 @pytest.mark.parametrize("command", ["figures", "importance"])

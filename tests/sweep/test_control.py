@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from analysis.frames.log import read_records
+from analysis.frames.notes import Written, notes_of
 from analysis.frames.trials import load_trials
 from sweep.cli import main
 from sweep.run import outside, requests
 from sweep.run.directory import EVALUATION, RunLock
-from trainers.record import PrunedRecord, RecordFile, read
+from sweep.share import Share
+from trainers.record import NoteRecord, PrunedRecord, RecordFile, read
 
 Launch = Callable[..., tuple[int, str]]
 
@@ -187,5 +190,32 @@ def test_what_was_asked_while_a_launch_ended_is_done_by_the_next(
     requests.cancel(begun, name)
     code, text = launch(tiny(), begun, serial=True)
     assert code == 0
-    assert f"cancelled {name}" in text
+    assert f"1 trial is cancelled: {name}" in text
     assert requests.asked(begun) == requests.Asked()
+    requests.cancel(begun, name, undo=True)  # with nothing left to run but that
+    assert launch(tiny(), begun, serial=True)[0] == 0
+    assert load_trials(begun).set_index("trial_id").outcome[name] == "completed"
+    assert requests.asked(begun) == requests.Asked()
+
+
+def test_a_note_that_waits_is_written_down_by_the_next_launch_of_its_trial_that_has_nothing_to_run(
+    finished: Path, tiny: Callable[..., object], launch: Launch
+) -> None:
+    name = trial_of(finished)
+    requests.note(finished, NoteRecord(name, "spikes"))
+    mine = Share.that_has(name, 2)
+    assert mine is not None
+    for share in (Share(3 - mine.index, 2), mine):
+        assert not notes_of(read_records(finished))
+        assert launch(tiny(), finished, serial=True, share=share)[0] == 0
+    assert notes_of(read_records(finished)) == {name: Written("spikes")}
+    assert not requests.asked(finished).notes
+
+
+def test_what_is_asked_of_a_trial_whose_share_does_not_run_is_said_to_wait(finished: Path) -> None:
+    name = trial_of(finished)
+    mine = Share.that_has(name, 2)
+    assert mine is not None
+    for share, says in ((mine, "the launch that runs writes it"), (Share(3 - mine.index, 2), "no launch of its share")):
+        with RunLock(finished, share=share):
+            assert says in sweep("note", finished, name, "spikes").stdout

@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import re
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -272,7 +273,7 @@ def written(record: Mapping[str, Any]) -> float:
     return float(max(record.get("time", 0.0), record.get("after", 0.0)))
 
 
-def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str:
+def only_trial(run: str | Path, trial_ids: Iterable[str], beginning: str) -> str:
     """The one trial of a run whose id begins so.
 
     Raises:
@@ -282,7 +283,7 @@ def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str
     if len(matches) == 1:
         return matches.pop()
     what = "no trial begins" if not matches else f"{len(matches)} trials begin"
-    raise UserError(f"{directory}: {what} with {beginning!r}; `sweep results {directory}` lists their ids")
+    raise UserError(f"{run}: {what} with {beginning!r}; `sweep results {shlex.quote(str(run))}` lists their ids")
 
 
 def at_the_end(path: Path, text: bytes, number: int | str) -> dict[str, Any] | None:

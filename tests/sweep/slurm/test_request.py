@@ -31,6 +31,8 @@ def asked(**values: Any) -> Request:
         (None, {"cpu": 3, "gpu": 1}, 1, (None, 4), (12, 4)),
         (None, {"cpu": 1, "gpu": 0.25}, 1, (None, None), (4, 1)),
         (6, {"cpu": 1, "gpu": 0.5}, 1, (None, None), (6, 3)),
+        (3, {"cpu": 1, "gpu": 0.6}, 1, (None, None), (3, 3)),  # one on a card: none takes parts of two
+        (None, {"cpu": 1, "gpu": 0.4}, 1, (None, 4), (8, 4)),
         (8, {"cpu": 2, "gpu": 1, "trials_per_process": 4}, 1, (None, None), (4, 2)),
         (None, {"cpu": 2, "gpu": "auto"}, 1, (None, None), (2, 1)),
         (None, {"cpu": 2, "gpu": "auto"}, 1, (16, None), (16, 1)),
@@ -97,6 +99,9 @@ def test_what_idles_is_told_with_its_reason() -> None:
         "--cpus-per-task 5: trials use 4 of them at a time, for resources.workers is 2",
         "--gpus-per-task 5: trials use 4 of them at a time, for resources.workers is 2",
     ]
+    assert agreement(asked(cpus=8, gpus=2), sweep(None, gpu=0.6)) == [
+        "--cpus-per-task 8: trials use 2 of them at a time, for resources.gpu is 0.6"
+    ]
     assert agreement(asked(cpus=8, gpus=1), sweep(None, gpu="auto")) == []  # who knows how many fit a card
 
 
@@ -138,6 +143,7 @@ def test_no_text_that_sbatch_would_read_as_another_comes_into_a_script(option: s
         ("-N2", "the script has -N by itself; give --nodes"),
         ("--gpus=2", "the script has --gpus by itself; give --gpus-per-task"),
         ("--signal=USR2@30", "the script has --signal by itself; give --stop-before"),
+        ("--no-requeue", "the script has --requeue by itself; edit the script"),
         ("--wrap=id", "the script has --wrap by itself; edit the script"),
         ("mem=3", "must be an option of sbatch, such as --sbatch=--mem=32G"),
     ],
@@ -164,6 +170,10 @@ def test_a_time_limit_that_is_none_or_too_short_is_refused(time: str, says: str)
 
 
 def test_the_gpus_of_a_gres_are_counted_and_another_kind_is_refused() -> None:
-    assert [gpus_of(text) for text in ("gpu", "gpu:2", "gpu:a100", "gpu:a100:2")] == [1, 2, 1, 2]
-    with pytest.raises(UserError, match=r"^--gres shard:4: must be GPUs"):
-        check_words(asked(gres="shard:4"))
+    counts = {"gpu": 1, "gpu:2": 2, "gpu:a100": 1, "gpu:a100:2": 2, "gpu:3g.20gb:4": 4, "gpu:tesla-v100_x:10": 10}
+    for text, count in counts.items():
+        check_words(asked(gres=text))
+        assert gpus_of(text) == count
+    for text in ("shard:4", "gpu:2,lscratch:100", "gpumem:16G", "gpu:", "gpu:a100:-1", "gpu:-1", "gpu:a100:2:1"):
+        with pytest.raises(UserError, match=f"^--gres {text}: must be GPUs"):
+            check_words(asked(gres=text))

@@ -62,6 +62,11 @@ def test_what_is_asked_of_slurm_comes_before_the_first_command(tmp_path: Path) -
     assert {"#SBATCH --requeue", "#SBATCH --open-mode=append", "#SBATCH --signal=B:USR1@60"} <= set(lines)
 
 
+def test_steps_get_all_of_the_jobs_environment_whatever_the_job_was_told_to_export(tmp_path: Path) -> None:
+    """By SLURM_EXPORT_ENV, which sbatch sets of --export, srun would leave out the token that Ray asks for."""
+    assert "srun --overlap --export=ALL " in text(tmp_path, ["python", "program", "launch", "c.yaml"], nodes=2)
+
+
 def test_the_object_store_of_a_job_is_that_of_a_local_ray() -> None:
     assert module.OBJECT_STORE == OBJECT_STORE
 

@@ -19,7 +19,7 @@ from sweep.storage import cache, mirror
 from sweep.storage.asked import FOLDER, Carrier, brought
 from sweep.storage.objects import Address, Store
 from trainers.errors import UserError
-from trainers.record import NoteRecord, RecordFile
+from trainers.record import EpochRecord, NoteRecord, OutcomeRecord, RecordFile
 
 TRIAL = "0123456789ab"
 
@@ -142,6 +142,32 @@ def test_commands_on_another_machine_ask_the_launch_that_holds_the_run(
     machine("one")
     brought(one)
     assert requests.asked(one) == Asked()
+
+
+def test_of_a_run_in_a_store_messages_name_the_address_and_audit_refuses_it(
+    bucket: str, machine: Callable[[str], None]
+) -> None:
+    machine("one")
+    run = f"s3://{bucket}/run"
+    address = Address.of(run)
+    assert address is not None
+    one = cache.folder(address)
+    with mirror.held(one, "sweep launch"):
+        file = RecordFile(one)
+        file.append("launch", {"time": 1.0, "size": 1, "wanted": [TRIAL], "metric": "val_robust", "mode": "max"})
+        config = {"model": {"name": "small_cnn"}, "optimizer": {"name": "sgd", "lr": 0.1}, "epochs": 1}
+        file.append("trial", {"trial_id": TRIAL, "number": 0, "config": config, "point": {}, "seed": 0})
+        file.append("epoch", EpochRecord(TRIAL, 1, 0.1, val_robust=0.5, seconds=2.0))
+        file.append("outcome", OutcomeRecord(TRIAL, "completed", "", 1))
+        file.close()
+    for words, says in {
+        ("cancel", run, TRIAL): f"sweep: {run}: trial {TRIAL} has ended",
+        ("note", run, "f", "x"): f"sweep: {run}: no trial begins with 'f'; `sweep results {run}` lists their ids",
+        ("show", run, "f"): f"sweep: {run}: no trial begins with 'f'; `sweep results {run}` lists their ids",
+        ("sync", run): f"sweep: {run}: its config has no trackers; name one: sweep sync {run} tensorboard",
+        ("audit", run): f"sweep: Invalid value for 'DIR': '{run}': must be a path of this machine here",
+    }.items():
+        assert CliRunner().invoke(main, list(words)).stderr.startswith(says)
 
 
 def test_of_an_ordinary_directory_nothing_is_brought(tmp_path: Path) -> None:
