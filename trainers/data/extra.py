@@ -92,6 +92,8 @@ def read(
     more = _folder(place, classes, image_size, cropped) if place.is_dir() else _npz(place)
     if not len(more.labels):
         raise UserError(f"data.extra: {place} holds no images; leave data.extra out")
+    if place.is_dir() and shape[0] == 1:
+        more = more._replace(images=_grey(more.images))
     if more.images.shape[1:] != shape:
         raise UserError(
             f"data.extra: {place}: images must be as the data set's, {_size(shape)}, got "
@@ -104,6 +106,12 @@ def read(
             "renumber them"
         )
     return more
+
+
+def _grey(images: ByteArray) -> ByteArray:
+    """One channel, where all three of every image are equal; else as they are."""
+    one = images[:, :1]
+    return np.ascontiguousarray(one) if (images == one).all() else images
 
 
 def _size(shape: tuple[int, ...]) -> str:
