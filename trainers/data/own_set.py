@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +39,18 @@ def read(config: DataConfig, root: Path) -> Source:
         root: data.root, absolute; given to a parameter `root`.
 
     Raises:
-        UserError: what comes is something else; and whatever the code raises.
+        UserError: what comes is something else; or the code raises, memory for it aside.
     """
-    given = options.call(config, "data", {"root": str(root)})
     name = parse(config.name).canonical
+    with _one_line(name):
+        given = options.call(config, "data", {"root": str(root)})
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 4):
         raise UserError(
             f"data.name: {name}: must give (train_images, train_labels, test_images, test_labels) or two Datasets "
             f"(train, test), got {_described(given)}"
         )
-    parts = list(given) if len(given) == 4 else [half for part in given for half in _halves(part, name)]
+    with _one_line(name):
+        parts = list(given) if len(given) == 4 else [half for part in given for half in _halves(part, name)]
     train_images, test_images = (_images(parts[at], name) for at in (0, 2))
     train_labels, test_labels = (_labels(parts[at], name) for at in (1, 3))
     for images, labels, split in ((train_images, train_labels, "training"), (test_images, test_labels, "test")):
@@ -61,6 +65,26 @@ def read(config: DataConfig, root: Path) -> Source:
     classes = _classes(train_labels, test_labels, name)
     mark = _hash(train_images, train_labels, test_images, test_labels)
     return Source(train_images, train_labels, test_images, test_labels, classes, f"{parse(config.name).name}-{mark}")
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """A block in which the user's own code runs: what it raises is theirs to mend."""
+    try:
+        yield
+    except Exception as error:
+        from trainers.memory import is_out_of_memory, reason  # and with it torch, for which no other waits
+
+        if isinstance(error, UserError) or is_out_of_memory(error):
+            raise
+        raise UserError(f"data.name: {name}: {type(error).__name__}: {reason(error)}{_place(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of a snapshot that raised, in words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{inside}:{one.lineno}" for one in frames if (inside := one.filename.partition(".zip/")[2])]
+    return f" ({places[-1]})" if places else ""
 
 
 def _hash(*arrays: np.ndarray[Any, Any]) -> str:
