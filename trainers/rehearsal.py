@@ -157,25 +157,38 @@ def _check_clean(trial: TrialConfig, model: nn.Module, data: Data) -> None:
     """An objective that passes the clean images says so: batch norm's own passes of them hang on it."""
     if not trial.objective.is_own:
         return
-    objective, asked = objectives.build(trial.objective, data.num_classes), list[Tensor]()
+    objective, made = objectives.build(trial.objective, data.num_classes), list[tuple[Tensor, Tensor]]()
     images, labels = data.train.pixels(slice(None)).to(torch.float32).div_(255), data.train.labels
-    other = images.clone()
+    other = 1 - images
     plain = Engine(torch.device("cpu")).forward(model)
 
     def forward(pixels: Tensor) -> Tensor:
-        asked.append(pixels)
-        return plain(pixels)
+        made.append((pixels, logits := plain(pixels)))
+        return logits
 
     name = trial.objective.name
     _check_loss(objective.inner(forward, images, labels)(other), f"objective.name: {name}: inner's function")
-    asked.clear()
-    outer = objective.outer(forward, images, other, labels, torch.Generator())
-    _check_loss(outer(ascending=True).loss, f"objective.name: {name}: outer")
-    passed = any(pixels is images for pixels in asked)
+    made.clear()
+    outer = objective.outer(forward, images, other, labels, torch.Generator())(ascending=True)
+    _check_loss(outer.loss, f"objective.name: {name}: outer")
+    passed = any(pixels is images for pixels, _ in made)
     if passed and not objective.passes_clean:
         raise UserError(
             f"objective.name: {name}: its outer passes the clean images through the network, which must be said: write "
             "passes_clean = True in the class"
+        )
+    _check_attacked(made, other, outer.logits, f"objective.name: {name}: its outer")
+
+
+def _check_attacked(made: Iterable[tuple[Tensor, Tensor]], images: Tensor, trained: Tensor, whose: str) -> None:
+    """Of adversarial images that are passed beside others the logits are those that train_robust is of."""
+    parts = [[torch.split(one, len(images)) for one in both] for both in made]
+    pairs = [pair for one in parts for pair in zip(*one, strict=False)]
+    attacked = [logits for pixels, logits in pairs if torch.equal(pixels, images)]
+    if attacked and not any(torch.equal(logits, trained) for logits in attacked):
+        raise UserError(
+            f"{whose} passes the adversarial images in front of others, and train_robust is of the last logits of its "
+            "last pass; pass them by themselves, or last: torch.cat([images, adversarial])"
         )
 
 

@@ -17,6 +17,8 @@ from trainers.errors import UserError, validated
 from trainers.files import why, write
 from trainers.identity import hashed, trial_id
 from trainers.plain_file import plain
+from trainers.record import line as record_line
+from trainers.record.form import record_on
 
 #: What the first line holds, and each further one.
 _HEAD, _TRIAL = {"sweep": str, "launch": dict, "threads": int}, {"trial": dict, "config": dict}
@@ -87,7 +89,7 @@ def read_list(path: Path) -> TrialList:
     """The trials of a file.
 
     Raises:
-        UserError: it is no such list; or a trial is not what its id says.
+        UserError: it is no such list; or a trial is not what its id says; or what of it would become records is none.
     """
     try:
         with open(path, encoding="utf-8", opener=plain) as file:
@@ -98,6 +100,7 @@ def read_list(path: Path) -> TrialList:
     if not lines:
         raise UserError(f"{path}: must be a list of trials, and is empty; {_ANEW}")
     head = _values(path, 1, lines[0], _HEAD)
+    _check(f"{path}:1: launch: ", "launch", head["launch"])
     trials = tuple(_trial(path, number, line) for number, line in enumerate(lines[1:], start=2))
     if len({one.id for one in trials}) < len(trials):
         raise UserError(f"{path}: must hold each trial once, and holds one twice; {_ANEW}")
@@ -114,7 +117,16 @@ def _trial(path: Path, number: int, line: str) -> ListedTrial:
             f"{where}trial {record.get('trial_id')}: its config is that of a trial {name}: it was changed, or other "
             f"code wrote it; {_ANEW}"
         )
+    _check(f"{where}trial: ", "trial", record)
     return ListedTrial(record, config)
+
+
+def _check(where: str, kind: str, values: Mapping[str, Any]) -> None:
+    """Once written it can be read again."""
+    try:
+        record_on(record_line(kind, {"time": 0, **values, "record": kind}).encode())
+    except ValueError as error:
+        raise UserError(f"{where}{error}; {_ANEW}") from None
 
 
 def _values(path: Path, number: int, line: str, keys: Mapping[str, type]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _extra_fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> s
     if not look:
         raise Absent("--no-data")
     try:
-        content = fingerprint(extra_path(trial) or "")
+        content = fingerprint(extra_path(trial) or "", trial.data.cropped)
     except UserError as error:
         raise in_the_config(error, config) from None
     if trial.data.extra_fingerprint not in (None, content):

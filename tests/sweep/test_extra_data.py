@@ -72,6 +72,20 @@ def test_another_place_is_an_axis_and_is_the_trials_by_its_content(arrays: Path,
     assert data_inputs(found.config).keys() == {str(arrays), str(other), str(copy)}
 
 
+def test_a_folder_beside_imagenet_is_marked_as_what_is_cropped_of_it(tmp_path: Path, sweep_file: Files) -> None:
+    from PIL import Image
+
+    for place in ("train/a", "train/b", "val/a", "val/b", "more/a"):
+        (tmp_path / place).mkdir(parents=True)
+        for name in "01":
+            Image.new("RGB", (16, 8)).save(tmp_path / place / f"{name}.png")
+    there = {"root": str(tmp_path), "image_size": 8, "name": "imagenet", "augment": False, "validation_fraction": 0.5}
+    sizes = {"train_per_class": None, "test_per_class": None}
+    found = planned(load(sweep_file(**values(tmp_path / "more", {"optimizer.lr": [0.1]}, **there, **sizes))))
+    (trial,) = found.search.known()
+    assert trial.identity["data"]["extra_fingerprint"].startswith("imagenet_extra-")
+
+
 @pytest.mark.parametrize("space", [{"data.extra": ["extra.npz"]}, {"optimizer.lr": [0.1]}])
 def test_the_dump_names_the_same_place_from_wherever_it_is_launched(
     space: dict[str, Any], arrays: Path, sweep_file: Files, monkeypatch: pytest.MonkeyPatch

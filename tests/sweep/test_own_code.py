@@ -316,6 +316,37 @@ def test_data_of_ones_own_are_planned_without_them_by_what_the_run_knows(project
     assert len(set(marks)) == 2
 
 
+def test_data_of_ones_own_that_are_gone_are_one_line_for_who_needs_them(project: Path) -> None:
+    import numpy as np
+
+    (project / "mine.py").write_text(
+        "import numpy as np\n\ndef mine(path: str):\n    with np.load(path) as there:\n"
+        "        return there['x'], there['y'], there['x'], there['y']\n"
+    )
+    path = project / "there.npz"
+    images = np.arange(5120).reshape(80, 8, 8) % 251
+    np.savez(path, x=images.astype(np.uint8), y=np.arange(80) % 2)
+    values = yaml.safe_load((project / "own.yaml").read_text())
+    own = {"name": "./mine.py:mine", "path": str(path), "augment": False, "validation_fraction": 0.2}
+    values["trial"] |= {"epochs": 1, "data": own}
+    values["space"] = {"optimizer.lr": [0.1]}
+    (project / "own.yaml").write_text(yaml.safe_dump(values))
+    assert sweep("launch", "own.yaml", "--out", "run", "--serial")[0] == 0
+    (trial,) = load_trials(project / "run")["trial_id"]
+    np.savez(path, x=images)  # without labels
+    code, said = sweep("evaluate", "run", "--attack", "fgsm", "--serial")
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert f"trial {trial}: trial.data.name: ./mine.py:mine: KeyError: " in said
+    assert said.endswith(" (mine.py:5)\n")
+    path.unlink()
+    code, said = sweep("export", "run", trial, "--robustbench", "--out", "net")
+    assert code == 0, said
+    assert "the data must be there" in (project / "net" / "README.md").read_text()
+    code, said = sweep("plan", "own.yaml", "--set", "trial.data.validation_fraction=0.1")
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert said.startswith("sweep: trial.data.name: ./mine.py:mine: FileNotFoundError: ")
+
+
 def test_own_choices_are_in_the_names_of_methods() -> None:
     from analysis.frames.names import Slots, named
 

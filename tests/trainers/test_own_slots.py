@@ -79,6 +79,15 @@ def datasets():
     return Images(source.train_images, source.train_labels), Images(source.test_images, source.test_labels)
 
 
+class Casting(nn.Module):
+    def __init__(self, num_classes, channels, image_size):
+        super().__init__()
+        self.linear = nn.Linear(channels * image_size[0] * image_size[1], num_classes)
+
+    def forward(self, images):
+        return self.linear(images.flatten(1).float())
+
+
 class Madry:
     def outer(self, forward, images, adversarial, labels):
         return F.cross_entropy(forward(adversarial), labels)
@@ -122,6 +131,22 @@ class Trades:
 
 class Silent(Trades):
     passes_clean = False
+
+
+class Together:
+    def __init__(self, first: bool = False):
+        self.first = first
+
+    def outer(self, forward, images, adversarial, labels):
+        both = [adversarial, images] if self.first else [images, adversarial]
+        return F.cross_entropy(forward(torch.cat(both)), torch.cat([labels, labels]))
+
+
+class Shifted:
+    def outer(self, forward, images, adversarial, labels):
+        return F.cross_entropy(forward(images), labels) + F.cross_entropy(forward(adversarial.roll(1, 3)), labels)
+
+    passes_clean = True
 
 
 class PerImage:
@@ -268,6 +293,9 @@ def test_a_state_that_an_objective_of_ones_own_does_not_take_is_not_gone_on_from
          "model.name: ./mine.py:Net: must give logits of shape (4, 10) for images of shape (4, 1, 8, 8), got (4, 5)"),
         ({"model": ("half", {})}, "model.progress: ./mine.py:half needs it, for it has no default; set it"),
         ({"objective": ("Silent", {})}, "objective.name: ./mine.py:Silent: its outer passes the clean images through "),
+        ({"objective": ("Together", {"first": True})},
+         "objective.name: ./mine.py:Together: its outer passes the adversarial images in front of others, and "
+         "train_robust is of the last logits of its last pass; pass them by themselves, or last: "),
         ({"objective": ("PerImage", {})},
          "objective.name: ./mine.py:PerImage: outer must give a loss of shape () that hangs on the network, "),
         ({"objective": ("half", {})}, "objective.progress: ./mine.py:half needs it, for it has no default; set it"),
@@ -285,6 +313,25 @@ def test_what_is_not_as_a_slot_needs_it_is_one_line_before_any_training(
     with pytest.raises(UserError) as caught:
         rehearse([trial], shapes_of(trial))
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("objective", ["Together", "Shifted", "Trades"])
+@pytest.mark.parametrize("s2o", [False, True])
+def test_an_objective_may_pass_adversarial_images_behind_others_or_changed(objective: str, s2o: bool, own: Any) -> None:
+    trial = small.tiny(objective=own(objective, s2o={"enabled": s2o})).resolved()
+    rehearse([trial], shapes_of(trial))
+
+
+def test_dynamics_of_a_network_of_one_precision_alone_are_refused_before_any_training(own: Any) -> None:
+    dynamics = {"every": 1, "images": 60, "eigenpairs": 1, "directions": 1, "batches": 4}
+    trial = small.tiny(model=own("Casting"), dynamics=dynamics).resolved()
+    rehearse([trial.model_copy(update={"dynamics": small.tiny().dynamics})], shapes_of(trial))
+    with pytest.raises(UserError) as caught:
+        rehearse([trial], shapes_of(trial))
+    assert str(caught.value).startswith(
+        "dynamics.every: must be none for ./mine.py:Casting: its loss cannot be had in "
+    )
+    assert "\n" not in str(caught.value)
 
 
 def test_batch_norm_of_a_network_is_tried_with_the_images_of_each_worker(own: Any) -> None:

@@ -294,6 +294,12 @@ def test_a_list_that_was_changed_is_refused_in_a_line(tmp_path: Path) -> None:
     assert damaged(path, lambda lines: [lines[0], "{}\n"]) == (
         f"{path}:2: must be the line of a trial, with the keys trial, config; {ANEW}"
     )
+    assert damaged(path, lambda lines: [lines[0], lines[1].replace('"point": {}, ', "")]) == (
+        f"{path}:2: trial: point must be a mapping of axes to values, got nothing; {ANEW}"
+    )
+    assert damaged(path, lambda lines: [lines[0].replace('"size": 2', '"size": -2'), *lines[1:]]).startswith(
+        f"{path}:1: launch: size must be a whole number"
+    )
     assert damaged(path, lambda lines: [*lines, lines[1]]) == (
         f"{path}: must hold each trial once, and holds one twice; {ANEW}"
     )

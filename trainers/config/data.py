@@ -122,6 +122,11 @@ class DataConfig(OwnPart):
     extra_fingerprint: str | None = Field(None, description="That of extra, likewise.")
 
     @property
+    def cropped(self) -> bool:
+        """Whether images keep their ratio where they are resized, and lose what is beside the middle; so of `extra`."""
+        return self.name == "imagenet"
+
+    @property
     def reads_extra(self) -> bool:
         """Whether training images beside the data set's are part of the trial."""
         return self.extra_fraction > 0 and (self.extra is not None or self.extra_fingerprint is not None)

@@ -45,13 +45,18 @@ def rgb(path: Path, image_size: int | None, cropped: bool = False) -> ByteArray:
                 ImageOps.exif_transpose(image, in_place=True)
             if image.mode in WIDE_MODES:
                 raise BadImage(f"has more than 8 bits a channel ({image.mode})", "convert it")
-            opaque = image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")
-            return np.asarray(opaque if image_size is None else _resized(opaque, image_size, cropped))
+            whole = opaque(image)
+            return np.asarray(whole if image_size is None else _resized(whole, image_size, cropped))
     except BadImage:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).partition("\n")[0].replace(f" {str(path)!r}", "")  # whoever says it names the file
         raise BadImage(f"is no readable image ({reason})", "mend it or remove it") from error
+
+
+def opaque(image: Image) -> Image:
+    """As RGB: a palette's numbers as its colours, grey copied, alpha dropped."""
+    return image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")
 
 
 def _resized(image: Image, size: int, cropped: bool) -> Image:

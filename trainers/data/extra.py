@@ -1,6 +1,7 @@
 """Training images beside the data set's, real or generated: a folder of class folders, or an npz of arrays.
 
-    FOLDER/CLASS/...      images, decoded as those of `image_folder`; the classes are the data set's, or some of them
+    FOLDER/CLASS/...      images, decoded as those of `image_folder`, beside `imagenet` as its own; the classes are the
+                          data set's, or some of them
     FILE.npz              image (N, H, W, C) uint8, and label (N,), class numbers: what is published with [Rebuffi] and
                           [DM-AT]
 
@@ -40,8 +41,12 @@ class Images(NamedTuple):
     labels: LabelArray
 
 
-def fingerprint(path: str) -> str:
+def fingerprint(path: str, cropped: bool = False) -> str:
     """Hash of the content of the folder's images, or of the file: a copied or moved one keeps it.
+
+    Args:
+        path: `data.extra`.
+        cropped: `DataConfig.cropped`; a folder's images are others then, and so is the hash.
 
     Raises:
         UserError: nothing is there, or it cannot be read.
@@ -49,7 +54,7 @@ def fingerprint(path: str) -> str:
     place = _place(path)
     if place.is_dir():
         with _of_extra():
-            return image_folder.fingerprint(_listing(place))
+            return image_folder.fingerprint(_listing(place, cropped))
     try:
         with place.open("rb") as file:
             return f"npz-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
@@ -65,10 +70,12 @@ def content(config: DataConfig) -> str:
     """
     if config.extra is None:
         raise UserError("data.extra_fingerprint: is of images that data.extra names; give that too, or neither")
-    return config.extra_fingerprint or fingerprint(config.extra)
+    return config.extra_fingerprint or fingerprint(config.extra, config.cropped)
 
 
-def read(path: str, classes: tuple[str, ...], shape: tuple[int, ...], image_size: int | None) -> Images:
+def read(
+    path: str, classes: tuple[str, ...], shape: tuple[int, ...], image_size: int | None, cropped: bool = False
+) -> Images:
     """The images, checked against the data set that they join.
 
     Args:
@@ -76,14 +83,17 @@ def read(path: str, classes: tuple[str, ...], shape: tuple[int, ...], image_size
         classes: of the data set, by class number.
         shape: of one of its images, (C, H, W).
         image_size: a folder's images are resized to; none: they have their size.
+        cropped: as of `fingerprint`.
 
     Raises:
         UserError: nothing is there, it cannot be read, or classes or sizes are others than the data set's.
     """
     place = _place(path)
-    more = _folder(place, classes, image_size) if place.is_dir() else _npz(place)
+    more = _folder(place, classes, image_size, cropped) if place.is_dir() else _npz(place)
     if not len(more.labels):
         raise UserError(f"data.extra: {place} holds no images; leave data.extra out")
+    if place.is_dir() and shape[0] == 1:
+        more = more._replace(images=_grey(more.images))
     if more.images.shape[1:] != shape:
         raise UserError(
             f"data.extra: {place}: images must be as the data set's, {_size(shape)}, got "
@@ -96,6 +106,12 @@ def read(path: str, classes: tuple[str, ...], shape: tuple[int, ...], image_size
             "renumber them"
         )
     return more
+
+
+def _grey(images: ByteArray) -> ByteArray:
+    """One channel, where all three of every image are equal; else as they are."""
+    one = images[:, :1]
+    return np.ascontiguousarray(one) if (images == one).all() else images
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -119,18 +135,19 @@ def _of_extra() -> Iterator[None]:
         raise type(error)(str(error).replace("data.root:", "data.extra:", 1)) from None
 
 
-def _listing(place: Path) -> Listing:
+def _listing(place: Path, cropped: bool) -> Listing:
     with image_folder.listable():
         classes = image_folder.folders(place)
         files = [file for name in classes for file in sorted(image_folder.walk(place, name))]
     if not files:
         raise UserError(f"data.root: {place} must hold a folder of images for each class, and has none")
-    return Listing("extra", place, classes, tuple(one._replace(name=f"extra/{one.path}") for one in files), ())
+    named = tuple(one._replace(name=f"extra/{one.path}") for one in files)
+    return Listing("imagenet_extra" if cropped else "extra", place, classes, named, ())
 
 
-def _folder(place: Path, classes: tuple[str, ...], image_size: int | None) -> Images:
+def _folder(place: Path, classes: tuple[str, ...], image_size: int | None, cropped: bool) -> Images:
     with _of_extra():
-        listed = _listing(place)
+        listed = _listing(place, cropped)
         if others := sorted(set(listed.classes) - set(classes)):
             raise UserError(
                 f"data.extra: {place / others[0]}: is no class of the data set; its classes are "

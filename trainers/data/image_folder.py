@@ -77,7 +77,7 @@ class Listing(NamedTuple):
     @property
     def cropped(self) -> bool:
         """Whether images keep their ratio where they are resized, and lose what is beside the middle."""
-        return self.layout == "imagenet"
+        return self.layout in ("imagenet", "imagenet_extra")
 
 
 def read(listed: Listing, image_size: int | None) -> Source:

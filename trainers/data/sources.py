@@ -147,12 +147,13 @@ def further(config: DataConfig, source: Source) -> extra.Images | None:
     """The images that join the batches, checked; None where there are none, or where only their mark is known."""
     if not config.reads_extra or config.extra is None:
         return None
-    if config.extra_fingerprint not in (None, mark := extra.fingerprint(config.extra)):
+    if config.extra_fingerprint not in (None, mark := extra.fingerprint(config.extra, config.cropped)):
         raise UserError(
             f"data.extra_fingerprint: the images in {config.extra} are {mark}, not {config.extra_fingerprint}; "
             "point data.extra at those, or leave data.extra_fingerprint out"
         )
-    return extra.read(config.extra, source.classes, source.train_images.shape[1:], config.image_size)
+    shape = source.train_images.shape[1:]
+    return extra.read(config.extra, source.classes, shape, config.image_size, config.cropped)
 
 
 def read(config: DataConfig) -> Source:

@@ -9,6 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from trainers.dynamics.loss import FixedLoss
+from trainers.errors import UserError
+from trainers.memory import is_out_of_memory, reason
+
+
+def check(model: nn.Module, loss: FixedLoss, name: str) -> None:
+    """The loss can be had in double precision.
+
+    Args:
+        model: in eval mode; stays as it is.
+        loss: of a few images.
+        name: of the network, for the error.
+
+    Raises:
+        UserError: it cannot: the network or the objective has numbers of one precision alone.
+    """
+    try:
+        rises(model, loss, torch.empty(0, 0), [], len(loss))
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"dynamics.every: must be none for {name}: its loss cannot be had in double precision ({reason(error)}); "
+            "cast to the type of the weights in place of float(), or leave dynamics out"
+        ) from None
 
 
 @torch.no_grad()

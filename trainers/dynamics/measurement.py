@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainers.config import TrialConfig
 from trainers.data.sets import Data, load
-from trainers.dynamics import curvature
+from trainers.dynamics import curvature, lines
 from trainers.dynamics.lines import rises
 from trainers.dynamics.loss import FixedLoss, fixed_loss
 from trainers.dynamics.noise import excess_kurtosis, gradient, gradient_noise, variance
@@ -51,7 +51,8 @@ def check(config: TrialConfig, model: nn.Module, data: Data, engine: Engine) -> 
     """What the config wants measured can be measured on this network and these data.
 
     Raises:
-        UserError: the network cannot be differentiated twice, or a batch is not smaller than the images measured on.
+        UserError: the network cannot be differentiated twice or computed in double precision, or a batch is not smaller
+            than the images measured on.
     """
     settings, there = config.dynamics, len(data.train.labels)
     most = min(settings.images, there)
@@ -62,7 +63,9 @@ def check(config: TrialConfig, model: nn.Module, data: Data, engine: Engine) -> 
                 f"{settings.images}, {there} training images), got {size}; lower it, or raise dynamics.images"
             )
     fixed = copy.deepcopy(model).eval()
-    curvature.check(fixed, _loss(config, fixed, data, _exact(engine), 0, _FEW), config.model.name)
+    loss = _loss(config, fixed, data, _exact(engine), 0, _FEW)
+    curvature.check(fixed, loss, config.model.name)
+    lines.check(fixed, loss, config.model.name)
 
 
 def measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -12,7 +13,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from trainers.errors import UserError, suggestion, validated
 from trainers.own import snapshot
-from trainers.own.reference import OwnPart, parse
+from trainers.own.reference import OwnPart, number, parse
 
 #: The parameter that, where its annotation is a pydantic model, takes all options as one.
 TOGETHER = "options"
@@ -75,7 +76,7 @@ def arguments(
     if needed:
         raise UserError(f"{key}.{needed[0]}: {name} needs it, for it has no default; set it")
     read = {word: _typed(f"{key}.{word}", value, hints[word]) for word, value in options.items() if word in hints}
-    return {**offered, **options, **read}
+    return {**offered, **{word: number(value) for word, value in options.items()}, **read}
 
 
 _STARS = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
@@ -102,7 +103,8 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
-    """The value as its annotation has it: a list as a tuple; 1 as it is where a fraction may stand.
+    """The value as its annotation has it: a list as a tuple; 1 as it is where a fraction may stand; text as a number,
+    in lists too, only where text may not stand.
 
     Raises:
         UserError: it is of another type.
@@ -114,5 +116,15 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     try:
         return adapter.validate_json(json.dumps(value))
     except ValidationError as error:
+        with suppress(ValidationError):
+            return adapter.validate_json(json.dumps(_numbers(value)))
         expected = error.errors()[0]["msg"].removeprefix("Input should be ")
         raise UserError(f"{key}: must be {expected}, got {value!r}") from None
+
+
+def _numbers(value: Any) -> Any:
+    """Text that is a number as that number, whole ones as such, in lists too."""
+    if isinstance(value, (list, tuple)):
+        return [_numbers(one) for one in value]
+    read = number(value)
+    return int(read) if read is not value and read.is_integer() else read

@@ -41,7 +41,7 @@ _OTHER_KINDS = ("torchvision", "timm")
 
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _PATTERN = rf"^(?:(?P<file>[^:]+\.py)|(?P<module>{_WORD}(?:\.{_WORD})*)):(?P<name>{_WORD})$"
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(/\d+)?")
+_NUMBER = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(/(?!0\d)\d+)?")
 
 
 class Reference(NamedTuple):
@@ -179,10 +179,17 @@ def _refuse_options(cls: type[OwnPart], part: OwnPart) -> None:
         raise ValueError("code: only own code has one, and name is a built-in choice; leave it out")
 
 
+def number(value: Any) -> Any:
+    """Text that is a number as that number, but for one as 01 or 2024/05; everything else as it is."""
+    return parse_number(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
 def _plain(key: str, value: Any) -> Any:
-    """An option's value; text that is a number, as YAML leaves 1e-4 and 8/255, as that number."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = parse_number(value)
+    """An option's value; 1e-4 and 8/255, which YAML leaves text, as numbers. What is text by its quotes, as "3", stays
+    so here: its annotation decides (`trainers.own.options`).
+    """
+    if isinstance(value, str) and any(sign in value for sign in "eE/"):
+        value = number(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{key}: must be finite, got {value}")
     return value

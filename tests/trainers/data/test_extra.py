@@ -113,6 +113,34 @@ def test_a_folder_of_class_folders_and_an_npz_of_the_same_images_are_the_same_ba
     assert torch.equal(ours.labels, theirs.labels)
 
 
+def test_grey_images_of_a_folder_join_grey_data_and_colours_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "more" / "7").mkdir(parents=True)
+    Image.new("L", (8, 8), 99).save(tmp_path / "more" / "7" / "1.png")
+    config = DIGITS.model_copy(update={"extra": str(tmp_path / "more")})
+    loaded = sets.load(config, CPU).extra
+    assert loaded is not None
+    assert torch.equal(loaded.pool.images[-1], torch.full((1, 8, 8), 99, dtype=torch.uint8))
+    assert loaded.pool.labels[-1] == 7
+    Image.new("RGB", (8, 8), (99, 0, 0)).save(tmp_path / "more" / "7" / "2.png")
+    with pytest.raises(UserError, match=r"as the data set's, 8 x 8 pixels of 1 channel, got .* of 3 channels; convert"):
+        extra.read(str(tmp_path / "more"), tuple("0123456789"), (1, 8, 8), None)
+
+
+def test_images_of_a_folder_are_cropped_where_the_data_sets_own_are_and_are_others_then(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 3), dtype=np.uint8)
+    for place in ("train/a", "train/b", "val/a", "val/b", "more/a"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / place / "0.png")
+    more, marks = str(tmp_path / "more"), []
+    for name in ("imagenet", "image_folder"):
+        config = DataConfig(name=name, root=str(tmp_path), image_size=8, validation_fraction=0, extra=more)
+        loaded = sets.load(config, CPU)
+        assert loaded.extra is not None
+        assert torch.equal(loaded.extra.pool.images[-1], loaded.train.images[0])
+        marks.append(extra.content(config))
+    assert marks == ["imagenet_extra-" + marks[1].removeprefix("extra-"), extra.fingerprint(more)]
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from trainers.config import DataConfig
-from trainers.data import batches, moments, sets, sources
+from trainers.data import batches, moments, own_set, sets, sources
 from trainers.data.batches import Extra, Split
 from trainers.data.cutmix import CutMix
 from trainers.errors import UserError
@@ -320,3 +321,52 @@ def test_other_data_than_the_fingerprints_are_refused(tmp_path: Path) -> None:
         f"data.fingerprint: the data in {tmp_path} are digits-0b7e9c3202d7bcd2, not digits-0000; "
         "point data.root at those, or leave data.fingerprint out"
     )
+
+
+# A user's own
+
+
+def own(given: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The source of data that a user's own code gives so."""
+    monkeypatch.setattr("trainers.own.options.call", lambda *_: given)
+    return own_set.read(DataConfig(name="./mine.py:mine"), Path())
+
+
+@pytest.mark.parametrize(
+    ("shape", "taken"),
+    [((32, 32, 4), (4, 32, 32)), ((4, 32, 32), (4, 32, 32)), ((4, 32, 24), (4, 32, 24)), ((12, 8, 8), (12, 8, 8)),
+     ((32, 24, 3), (3, 32, 24)), ((3, 8, 3), (3, 8, 3)), ((8, 8, 8), (8, 8, 8))],
+)  # fmt: skip
+def test_where_channels_stand_is_told_by_their_number_or_by_the_square_beside_them(
+    shape: tuple[int, ...], taken: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = np.zeros((2, *shape), np.uint8), np.arange(2)
+    assert own((images, labels, images, labels), monkeypatch).train_images.shape[1:] == taken
+
+
+def test_images_whose_channels_may_stand_in_either_place_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = np.zeros((2, 32, 24, 4), np.uint8), np.arange(2)
+    with pytest.raises(UserError) as caught:
+        own((images, labels, images, labels), monkeypatch)
+    assert str(caught.value) == (
+        "data.name: ./mine.py:mine: images must be (N, C, H, W) or (N, H, W, C), and (32, 24, 4) may be either; give "
+        "(C, H, W) with H = W, or with no more channels than columns"
+    )
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_images_of_pil_are_grey_or_rgb_whatever_their_mode(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.new("RGB", (6, 5), (255, 0, 0)).convert(mode)
+    half = [(image, 0), (image, 1)]
+    pixels = own((half, half), monkeypatch).train_images[0]
+    assert pixels.shape == (1 if mode in ("1", "L", "LA") else 3, 5, 6)
+    if len(pixels) == 3:
+        assert pixels[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_labels_of_a_dataset_are_whole_numbers_as_those_of_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = [(np.zeros((5, 6), np.uint8), 0.7 * label) for label in range(4)]
+    with pytest.raises(UserError, match=r"labels must be whole numbers \(N,\), got float64 \(4,\)$"):
+        own((half, half), monkeypatch)
+    same = [(image, torch.tensor(float(number))) for number, (image, _) in enumerate(half)]
+    assert own((same, same), monkeypatch).train_labels.tolist() == [0, 1, 2, 3]

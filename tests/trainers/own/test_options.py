@@ -56,6 +56,36 @@ def test_values_are_read_by_their_annotations() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("value", ["01", "0123", "2024/05", "1.10", "3"])
+def test_text_stays_text_where_it_may_stand(value: str) -> None:
+    def load(fold: str, kind: str | int = "", folds: tuple[str, ...] = (), anything: Any = None) -> None: ...
+
+    options = {"fold": value, "kind": value, "folds": [value]}
+    assert read(load, **options) == options | {"folds": (value,)}
+
+
+def test_text_is_a_number_where_only_a_number_may_stand_in_lists_too() -> None:
+    def adam(rate: float, size: int, betas: tuple[float, float], steps: list[int], plain=0, more=()) -> None: ...  # type: ignore[no-untyped-def]
+
+    options = {"rate": "8/255", "size": "16", "betas": [0.9, "1e-3"], "steps": ["3"], "plain": "3", "more": ["1e-3"]}
+    assert read(adam, **options) == {
+        "rate": 8 / 255, "size": 16, "betas": (0.9, 0.001), "steps": [3], "plain": 3.0, "more": ["1e-3"],
+    }  # fmt: skip
+
+
+def test_without_an_annotation_text_that_begins_with_0_and_a_digit_stays_text() -> None:
+    texts = {"a": "01", "b": "0123", "c": "2024/05", "d": "-007"}
+    assert read(free, **texts) == {**GIVEN, **texts}
+
+
+def test_a_trials_identity_holds_what_yaml_leaves_text_as_the_number(tmp_path: Path) -> None:
+    def kept(value: Any) -> Any:
+        return ModelConfig.model_validate({"name": "./n.py:N", "x": value}).options["x"]
+
+    assert [kept(value) for value in ("1e-4", "8/255", "1.5e3", 3, 0.5)] == [1e-4, 8 / 255, 1500.0, 3, 0.5]
+    assert [kept(value) for value in ("3", "0.5", ["1e-3"])] == ["3", "0.5", ["1e-3"]]
+
+
 def test_one_parameter_that_is_a_pydantic_model_takes_all_options() -> None:
     assert read(together, width=4, names=["x"]) == {"num_classes": 10, "options": Options(width=4, names=["x"])}
     with pytest.raises(UserError, match=r"^model\.width: must be a whole number, got 'wide'$"):
