@@ -152,7 +152,13 @@ def correlations(
         model.name, method (the trials', or `all`), x, y, coefficient (one of `methods`), estimate, low, high,
         n (trials), n_left_out (trials of the group that are not completed, not measured or of another budget),
         interval_method.
+
+    Raises:
+        UserError: the frame has no such column, or there is no such coefficient.
     """
+    for x in predictors or ():
+        if x not in frame.columns:
+            raise UserError(f"{x}: no such column; {suggestion(x, map(str, frame.columns))}")
     rows: list[dict[str, Any]] = []
     budget = one_budget(frame)[0].index
     for model, name, group in _groups(frame):
