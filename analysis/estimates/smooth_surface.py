@@ -116,7 +116,7 @@ def _smooth(group: RatioGroup, y: str, side: int, seed: int) -> SmoothSurface:
     notes += ["no noise is seen"] if process.alpha < 1.01 * _NOISE[0] else []
     means = cell_means(part, [y])
     cells = DataFrame({LR: means[LR], "batch": means[BATCH], "value": means[y], "n": means["n"]})
-    noise = (float(values.std()) or 1.0) * float(np.sqrt(process.alpha))
+    noise = float(values.std() * np.sqrt(process.alpha))
     return SmoothSurface(*known, "", (lr, batch), noise, tuple(notes), _grid(process, at, side), cells)
 
 

@@ -19,7 +19,7 @@ from pandas import DataFrame
 from pandas.api.types import is_numeric_dtype
 from scipy import stats
 
-from analysis.estimates.intervals import Estimate
+from analysis.estimates.intervals import NO_SPREAD, Estimate
 from analysis.frames.budgets import one_budget, same_budget
 from analysis.frames.cells import GROUP, codes, measured, varying
 from trainers.fields import plural
@@ -171,6 +171,8 @@ def _decomposed(
     first = part.iloc[np.unique(cells, return_index=True)[1]]
     points = [scaled(first[axis].to_numpy(dtype=np.float64), _logarithmic(axis, first)) for axis in names]
     design, means = basis(np.column_stack(points), powers), np.bincount(cells, values) / counts
+    if np.ptp(means) <= NO_SPREAD:
+        return replace(known, reason="all points have the same mean")
     if np.linalg.matrix_rank(design) < len(powers):
         return replace(known, reason=f"too few values of an axis: the {len(powers)} terms cannot be told apart")
     squares, errors, residual = _squares(design, means)

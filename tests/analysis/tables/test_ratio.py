@@ -19,7 +19,7 @@ from analysis.frames.pruned import pruned_text
 from analysis.plots.plan import Data
 from analysis.plots.ratio import PLANS
 from analysis.tables.claims import answer
-from analysis.tables.ratio import ratio_answers, ratio_models_view, ratio_text, statements, tables
+from analysis.tables.ratio import lacking_lines, ratio_answers, ratio_models_view, ratio_text, statements, tables
 
 
 @pytest.fixture
@@ -126,3 +126,9 @@ def test_the_surfaces_figure_has_two_panels_a_method(sweep):
     assert titles[0] == "small_cnn, PGD-AT\nn = 27 trials"
     shown = frames["ratio_surface"][["mean", "se"]]
     assert shown.notna().all(axis=None)
+
+
+def test_equal_trials_have_no_nan_in_any_table(sweep):
+    answers = ratio_answers(Study(sweep.assign(last_test_robust=0.1)), resamples=20)
+    assert "nan" not in ratio_text(answers, "markdown")
+    assert any(line.startswith("explained variance: all points have the same mean") for line in lacking_lines(answers))
