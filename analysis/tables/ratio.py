@@ -17,7 +17,7 @@ from analysis.estimates.nested_models import RatioComparison, ratio_comparisons
 from analysis.estimates.partial_correlations import PartialCorrelation, partial_correlations
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
-from analysis.frames.budgets import one_budget, trials_left_out
+from analysis.frames.budgets import network_budgets, trials_left_out
 from analysis.frames.cells import Mode
 from analysis.frames.names import interval_text, label, scale, setting_text, short
 from analysis.frames.pruned import PRUNED, pruned_text
@@ -82,7 +82,7 @@ class RatioAnswers:
     n_trials: int
     """Of the frame."""
     left_out: dict[str, int]
-    """Of `analysis.frames.budgets.one_budget`."""
+    """Of `analysis.frames.budgets.network_budgets`."""
     claims: tuple[Claim, ...]
     """The ledger, of which `ratio` and `ratio_only` are the answers; what follows is other views of the trials."""
     comparisons: tuple[RatioComparison, ...]
@@ -115,7 +115,7 @@ def ratio_answers(
     return RatioAnswers(
         y,
         len(trials),
-        one_budget(trials)[1],
+        network_budgets(trials)[1],
         ledger(study, metric=metric, mode=mode, y=y),
         ratio_comparisons(trials, y),
         partial_correlations(trials, y, resamples=resamples),
