@@ -23,7 +23,7 @@ from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
 from analysis.estimates.evaluator import Evaluator
 from analysis.estimates.images import curve_rows
-from analysis.frames.budgets import BUDGET, CONDITION, one_budget, same_budget
+from analysis.frames.budgets import BUDGET, CONDITION, network_budgets, one_budget, same_budget
 from analysis.frames.cells import nothing_completed
 from analysis.frames.dynamics import dynamics_of
 from analysis.frames.images import images_of
@@ -297,7 +297,7 @@ def difference_cells(data: Data) -> DataFrame:
 
 def _judged(data: Data) -> pd.Series[str]:
     """Those that the ledger reads: of each network by itself its commonest budget."""
-    return pd.concat([one_budget(part)[0] for _, part in data.trials.groupby("model.name")])["trial_id"]
+    return network_budgets(data.trials)[0]["trial_id"]
 
 
 def _paired(data: Data) -> frozenset[str]:

@@ -14,7 +14,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy import stats
 
 from analysis.estimates.resampling import COEFFICIENTS, Array, Bootstrap, resampled, t_on_z
-from analysis.frames.budgets import one_budget
+from analysis.frames.budgets import network_budgets
 from analysis.frames.cells import GROUP, codes, measured, several
 from analysis.frames.names import named
 from analysis.frames.trials import axes
@@ -152,9 +152,15 @@ def correlations(
         model.name, method (the trials', or `all`), x, y, coefficient (one of `methods`), estimate, low, high,
         n (trials), n_left_out (trials of the group that are not completed, not measured or of another budget),
         interval_method.
+
+    Raises:
+        UserError: the frame has no such column, or there is no such coefficient.
     """
+    for x in predictors or ():
+        if x not in frame.columns:
+            raise UserError(f"{x}: no such column; {suggestion(x, map(str, frame.columns))}")
     rows: list[dict[str, Any]] = []
-    budget = one_budget(frame)[0].index
+    budget = network_budgets(frame)[0].index
     for model, name, group in _groups(frame):
         usable = measured(group[group.index.isin(budget)], y)
         xs = [*PREDICTORS, *_drawn(usable)] if predictors is None else predictors

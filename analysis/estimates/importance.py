@@ -88,7 +88,7 @@ class Importance:
     reason: str = ""
     """Why nothing is said; empty: something is."""
     n_lacking: int = 0
-    """Cells that there are too few of, where that is why."""
+    """Points that there are too few of, where that is why: cells that differ in axes that are averaged over are one."""
     interval: str = ""
     """What the interval is over, or `none: ` and why there is none."""
     noise: float = np.nan
@@ -294,28 +294,28 @@ def _every_axis(trials: DataFrame) -> list[str]:
 
 
 def _lacking(columns: Mapping[str, Column], n: int, means: Array, by: By) -> tuple[str, int]:
-    """Why nothing is said of these cells, and how many more would do; empty: something may be."""
+    """Why nothing is said of these cells, and how many more points would do; empty: something may be."""
     if len(columns) < 2:
         return f"needs 2 hyperparameters that vary between these cells, got {', '.join(columns) or 'none'}", 0
     if np.ptp(means) <= 1e-12:
-        return "all cells have the same mean", 0
+        return "all points have the same mean", 0
     combinations = float(np.prod([float(column.levels or np.inf) for column in columns.values()]))
     if n >= GRID * combinations and by == "fanova":
         few = n < FEWEST_OF_GRID
-        return (f"needs {FEWEST_OF_GRID} cells of a grid, got {n}", FEWEST_OF_GRID - n) if few else ("", 0)
+        return (f"needs {FEWEST_OF_GRID} points of a grid, got {n}", FEWEST_OF_GRID - n) if few else ("", 0)
     needed = max(FEWEST, FEWEST_AN_AXIS * len(columns)) if by == "fanova" else FEWEST_BEST * 4
     if n >= needed:
         return "", 0
     if by == "fanova" and GRID * combinations <= needed:
         of_grid = max(FEWEST_OF_GRID, math.ceil(GRID * combinations))
-        text = f"needs at least {of_grid} of its grid's {combinations:.0f} cells ({100 * GRID:.0f} %), got {n}"
+        text = f"needs at least {of_grid} of its grid's {combinations:.0f} points ({100 * GRID:.0f} %), got {n}"
         return text, of_grid - n
-    text = f"needs {needed} cells for {len(columns)} axes, got {n}"
+    text = f"needs {needed} points for {len(columns)} axes, got {n}"
     return f"{text}; run {needed - n} more to their end, by more values or a larger search.n_trials", needed - n
 
 
 def _with_way_out(found: Importance, trials: DataFrame) -> Importance:
-    """Where cells lack and trials were pruned: how many cells there are once those are trained to their end."""
+    """Where points lack and trials were pruned: how many there are once those are trained to their end."""
     rows = trials[trials["outcome"].isin(("completed", "pruned"))]
     for axis, value in found.where.items():
         rows = rows[rows[axis] == value]
@@ -323,7 +323,7 @@ def _with_way_out(found: Importance, trials: DataFrame) -> Importance:
         return found
     names = [axis for axis in _every_axis(rows) if axis not in found.averaged]
     most = len(np.unique(codes(rows, names)))
-    return replace(found, reason=f"{found.reason}; `sweep launch --resume-pruned` gives {most} cells at most")
+    return replace(found, reason=f"{found.reason}; `sweep launch --resume-pruned` gives {most} points at most")
 
 
 def _with_interval(known: Importance, study: _Evaluated, rows: _Rows, asked: _Asked) -> Importance:

@@ -117,8 +117,9 @@ def comparison(
     The cell is the best one, by the seeds' mean, over every axis that varies and is no slot: the learning rate,
     the batch size, a hyperparameter of the method. Methods with the baseline's seeds (or the commonest ones)
     form a block, over which the noise's variance is pooled: `analysis.estimates.intervals` says why and on what
-    assumption. Where Bartlett's test refutes it at 5 %, and for methods with other seeds, intervals are the method's
-    own: t intervals over its seeds; differences paired by seed where the seeds are the same, else Welch's.
+    assumption. Where Bartlett's test refutes it at 5 %, of two methods alone, and for methods with other seeds,
+    intervals are the method's own: t intervals over its seeds; differences paired by seed where the seeds are the
+    same, else Welch's.
 
     Where the trials' records have a bit an image (`analysis.frames.bits`), intervals and p are for other seeds and
     other test images (`analysis.estimates.crossed`). Without, they are for other seeds alone: other images would move

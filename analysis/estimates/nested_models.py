@@ -47,7 +47,7 @@ from analysis.estimates.designs import (
     root_mean_square,
 )
 from analysis.estimates.intervals import NO_SPREAD, Estimate, holm
-from analysis.frames.budgets import one_budget
+from analysis.frames.budgets import network_budgets
 from analysis.frames.cells import measured
 
 Array = NDArray[np.float64]
@@ -122,14 +122,14 @@ def ratio_comparisons(
     The groups are those of `analysis.estimates.designs.ratio_groups`; Holm's p is over all tests together.
 
     Args:
-        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.one_budget`.
+        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.network_budgets`.
         y: a metric's column.
         confidence: of the intervals, in (0, 1).
 
     Raises:
         UserError: the frame has no column `y`.
     """
-    usable = measured(one_budget(trials)[0], y)
+    usable = measured(network_budgets(trials)[0], y)
     comparisons = [_compared(group, y, confidence) for group in ratio_groups(usable)]
     adjusted = iter(holm(np.array([test.p for comparison in comparisons for test in comparison.tests])))
     return tuple(

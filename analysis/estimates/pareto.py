@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Index, Series, concat
 from scipy import stats
 
-from analysis.estimates.intervals import NO_SPREAD, t_interval
+from analysis.estimates.intervals import NO_SPREAD, mean_error, t_interval
 from analysis.estimates.ranges import clipped, possible
 from analysis.estimates.resampling import redrawn_seeds
 from analysis.frames.cells import codes
@@ -96,16 +96,19 @@ def _front_share(
 
 def _bounds(rows: DataFrame, cells: DataFrame, y: str, confidence: float) -> dict[str, list[Any]]:
     """The mean of each cell with its interval, over its seeds."""
-    values = {cell: part[y].dropna().to_numpy(dtype=np.float64) for cell, part in rows.groupby("_cell")}
-    each = [values.get(cell, np.empty(0)) for cell in cells.index]
+    table = rows.pivot_table(index="_cell", columns="seed", values=y).reindex(cells.index).to_numpy(dtype=np.float64)
+    each = [one[~np.isnan(one)] for one in table]
     several = [one for one in each if len(one) > 1]
     pooled = _equal(several)
     square = sum(float(((one - one.mean()) ** 2).sum()) for one in several)
-    freedom = sum(len(one) - 1 for one in several)
+    freedom = float(sum(len(one) - 1 for one in several))
+    common = square / freedom if pooled else np.nan
+    if pooled and not np.isnan(table).any():  # a seed that moves all cells alike says less of the noise
+        freedom = mean_error(table).freedom
     found = []
     for one in each:
         own = len(one) - 1
-        variance, df = (square / freedom, freedom) if pooled else (one.var(ddof=1) if own > 0 else np.nan, own)
+        variance, df = (common, freedom) if pooled else (one.var(ddof=1) if own > 0 else np.nan, own)
         mean = float(one.mean()) if len(one) else np.nan
         low, high, _ = t_interval(mean, float(np.sqrt(variance / max(len(one), 1))), df, confidence)
         how = (POOLED if pooled else OWN) if low == low else ALIKE if own > 0 else ONE_SEED if len(one) else NO_SEED

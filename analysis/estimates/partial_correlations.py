@@ -14,7 +14,7 @@ from analysis.estimates.correlations import ALIKE, FEWEST_FREEDOM, FEWEST_LEVELS
 from analysis.estimates.designs import RATIO, RatioGroup, ratio_groups
 from analysis.estimates.intervals import holm
 from analysis.estimates.resampling import COEFFICIENTS, Array, Bootstrap, resampled, t_on_z
-from analysis.frames.budgets import one_budget
+from analysis.frames.budgets import network_budgets
 from analysis.frames.cells import codes, measured, several
 from analysis.frames.trials import axes
 
@@ -73,7 +73,7 @@ def partial_correlations(
     cells: where these depart from the trend by more than their seeds do, an interval may exclude 0 and p be large.
 
     Args:
-        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.one_budget`.
+        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.network_budgets`.
         y: a metric's column.
         confidence: of each interval, in (0, 1).
         resamples: bootstrap resamples.
@@ -82,7 +82,7 @@ def partial_correlations(
     Raises:
         UserError: the frame has no column `y`.
     """
-    usable, bootstrap = measured(one_budget(trials)[0], y), Bootstrap(confidence, resamples, seed)
+    usable, bootstrap = measured(network_budgets(trials)[0], y), Bootstrap(confidence, resamples, seed)
     correlations = [
         _partial(group._replace(trials=rows), y, given, kind, bootstrap)
         for group in ratio_groups(usable)

@@ -25,8 +25,8 @@ class SeedTable:
     """The metric of each method (rows) with each seed (columns), NaN where not measured, one cell a method.
 
     Methods with the baseline's seeds, or else the commonest ones, form a `block`, over which the noise's variance
-    is pooled: `analysis.estimates.intervals` says why and on what assumption. Where Bartlett's test refutes that, and
-    for methods with other seeds, an interval is the method's own.
+    is pooled: `analysis.estimates.intervals` says why and on what assumption. Where Bartlett's test refutes that, of
+    two methods, where nothing can be tested, and for methods with other seeds, an interval is the method's own.
     """
 
     metric: str
@@ -50,7 +50,7 @@ class SeedTable:
     @property
     def pooled(self) -> bool:
         """Whether the block has one variance, as far as the test tells."""
-        return len(self.block) > 1 and not self.p_equal < _UNEQUAL
+        return len(self.block) > 2 and not self.p_equal < _UNEQUAL
 
     def mean(self, method: str, confidence: float) -> Estimate:
         """The mean over the method's seeds with its interval, within what the metric can be."""
@@ -91,7 +91,7 @@ class SeedTable:
         low, high, p_value = t_interval(own.value, *error, confidence, images)
         test = f"paired by seed, variance pooled over {len(self.block)} methods{paired}"
         pooled = {"difference": Estimate(own.value, *clipped(low, high, within)), "p_value": p_value, "test": test}
-        return alone | (pooled if len(self.block) > 2 and np.isfinite(low) else {})
+        return alone | (pooled if np.isfinite(low) else {})
 
     def _of(self, method: str) -> pd.Series[float]:
         """The method's values by seed."""

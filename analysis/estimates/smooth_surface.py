@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.estimates.designs import BATCH, LR, RatioGroup, ratio_groups
-from analysis.frames.budgets import one_budget
+from analysis.frames.budgets import network_budgets
 from analysis.frames.cells import cell_means, codes, measured
 from trainers.fields import plural
 
@@ -62,7 +62,7 @@ def smooth_surfaces(
     The groups are those of `analysis.estimates.designs.ratio_groups`.
 
     Args:
-        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.one_budget`.
+        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.network_budgets`.
         y: a metric's column.
         side: places along each side of the grid.
         seed: of where the likelihood's maximum is searched from.
@@ -70,7 +70,7 @@ def smooth_surfaces(
     Raises:
         UserError: the frame has no column `y`.
     """
-    usable = measured(one_budget(trials)[0], y)
+    usable = measured(network_budgets(trials)[0], y)
     return tuple(_smooth(group, y, side, seed) for group in ratio_groups(usable))
 
 
@@ -116,7 +116,7 @@ def _smooth(group: RatioGroup, y: str, side: int, seed: int) -> SmoothSurface:
     notes += ["no noise is seen"] if process.alpha < 1.01 * _NOISE[0] else []
     means = cell_means(part, [y])
     cells = DataFrame({LR: means[LR], "batch": means[BATCH], "value": means[y], "n": means["n"]})
-    noise = (float(values.std()) or 1.0) * float(np.sqrt(process.alpha))
+    noise = float(values.std() * np.sqrt(process.alpha))
     return SmoothSurface(*known, "", (lr, batch), noise, tuple(notes), _grid(process, at, side), cells)
 
 

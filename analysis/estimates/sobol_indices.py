@@ -19,8 +19,8 @@ from pandas import DataFrame
 from pandas.api.types import is_numeric_dtype
 from scipy import stats
 
-from analysis.estimates.intervals import Estimate
-from analysis.frames.budgets import one_budget, same_budget
+from analysis.estimates.intervals import NO_SPREAD, Estimate
+from analysis.frames.budgets import network_budgets, same_budget
 from analysis.frames.cells import GROUP, codes, measured, varying
 from trainers.fields import plural
 
@@ -95,7 +95,7 @@ def decompositions(
     noise, 83 designs), and there is none: its bounds are NaN.
 
     Args:
-        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.one_budget`.
+        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.network_budgets`.
         y: a metric's column.
         confidence: of each interval, in (0, 1).
         resamples: bootstrap resamples.
@@ -104,8 +104,9 @@ def decompositions(
     Raises:
         UserError: the frame has no column `y`.
     """
-    usable, wanted = measured(one_budget(trials)[0], y), same_budget(trials)
-    wanted_of = {key: part for key, part in wanted.groupby(list(GROUP), sort=False)}
+    usable = measured(network_budgets(trials)[0], y)
+    networks = (same_budget(part) for _, part in trials.groupby("model.name"))
+    wanted_of = {key: part for wanted in networks for key, part in wanted.groupby(list(GROUP), sort=False)}
     return tuple(
         replace(
             _decomposed(tuple(map(str, key)), part, y, confidence, resamples, np.random.default_rng(seed)),
@@ -171,6 +172,8 @@ def _decomposed(
     first = part.iloc[np.unique(cells, return_index=True)[1]]
     points = [scaled(first[axis].to_numpy(dtype=np.float64), _logarithmic(axis, first)) for axis in names]
     design, means = basis(np.column_stack(points), powers), np.bincount(cells, values) / counts
+    if np.ptp(means) <= NO_SPREAD:
+        return replace(known, reason="all points have the same mean")
     if np.linalg.matrix_rank(design) < len(powers):
         return replace(known, reason=f"too few values of an axis: the {len(powers)} terms cannot be told apart")
     squares, errors, residual = _squares(design, means)

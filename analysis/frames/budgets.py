@@ -45,6 +45,14 @@ def one_budget(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     return trials[kept], {reason: counts[reason] for reason in sorted(counts)}
 
 
+def network_budgets(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
+    """`one_budget` of each network by itself, as the ledger reads them; how many are left out of all, by why."""
+    found = [one_budget(part) for _, part in trials.groupby("model.name")]
+    counts = sum((Counter(lost) for _, lost in found), Counter[str]())
+    kept = trials.index.isin([row for rows, _ in found for row in rows.index])
+    return trials[kept], {reason: counts[reason] for reason in sorted(counts)}
+
+
 def same_budget(trials: DataFrame) -> DataFrame:
     """The trials of any outcome that have the budget and conditions that `one_budget` keeps; all, if it keeps none.
 

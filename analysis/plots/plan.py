@@ -12,7 +12,7 @@ from pandas import DataFrame, concat
 
 from analysis.claims.ledger import Claim
 from analysis.estimates.evaluator import Evaluator
-from analysis.frames.budgets import one_budget
+from analysis.frames.budgets import network_budgets, one_budget
 from analysis.frames.cells import GROUP, Mode, OwnBest, measured, own_best
 from analysis.frames.pareto import Objective
 from analysis.frames.pruned import pruned_line
@@ -161,8 +161,8 @@ class Product(NamedTuple):
 
 
 def in_an_estimate(data: Data, rows: DataFrame) -> Iterable[str]:
-    """Completed trials of one budget, where the rows name networks and methods only theirs."""
-    usable = measured(one_budget(data.trials)[0], data.metric)
+    """Completed trials of each network's budget, where the rows name networks and methods only theirs."""
+    usable = measured(network_budgets(data.trials)[0], data.metric)
     if set(GROUP) <= set(rows.columns) and "all" not in set(rows["method"]):
         pairs = usable[list(GROUP)].merge(rows[list(GROUP)].drop_duplicates(), how="left", indicator=True)
         usable = usable[(pairs["_merge"] == "both").to_numpy()]

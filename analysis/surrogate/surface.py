@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy import stats
 
 from analysis.surrogate.process import Process, fitted
 from analysis.surrogate.table import AXES, METRICS, committed, name_of, setting_of, value_at
-from trainers.errors import UserError
+from trainers.errors import UserError, suggestion
 
 Array = NDArray[np.float64]
 
@@ -72,10 +73,12 @@ class Box:
     def outside(self, point: Mapping[str, Any]) -> str:
         """The first axis on which a point lies outside, in words; empty: it lies inside."""
         for key, (low, high) in self.ranges.items():
-            value = point.get(key)
-            if value is None or not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+            value: Any = point.get(key)
+            number = isinstance(value, Real)
+            if not number or not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
                 reach = f"from {low:g} to {high:g}" if low < high else f"at {low:g} alone"
-                return f"{key}: the data lie {reach}, got {'none' if value is None else format(value, 'g')}"
+                got = "none" if value is None else format(value, "g") if number else f"{value!r}, which is no number"
+                return f"{key}: the data lie {reach}, got {got}"
         return ""
 
 
@@ -139,8 +142,10 @@ class Surface:
             `analysis.surrogate.fits`. Fractions.
 
         Raises:
-            UserError: a point lies outside the data, or they have no such metric at that epoch.
+            UserError: no point, one lies outside the data, or they have no such metric at that epoch.
         """
+        if not len(points):
+            raise UserError("surrogate: needs a point to predict at, got none; give a value by axis of each")
         at = self.epochs if epoch is None else epoch
         if (metric, at) not in self.processes:
             known = ", ".join(f"{name} at epoch {n}" for name, n in self.processes)
@@ -244,7 +249,12 @@ class Surrogate:
 
         Args:
             name: 12 hex digits, as `settings` has them.
+
+        Raises:
+            UserError: there is no such setting, or it has too few trials for a surface.
         """
+        if name not in self.settings:
+            raise UserError(f"surrogate: {name}: no such setting; {suggestion(name, self.settings)}")
         if name not in self._surfaces:
             own = self.rows[self.rows["setting"].map(name_of) == name]
             self._surfaces[name] = Surface(str(own["setting"].iloc[0]), own, self.fits["settings"][name])

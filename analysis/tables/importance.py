@@ -70,7 +70,7 @@ def notes(found: Sequence[Importance]) -> Iterator[str]:
         said = f"no importance: {one.reason}" if one.reason else f"interval: {one.interval}"
         fewer = f" ({plural(one.n_of_fewer, 'trial')} of cells with fewer seeds left out)" if one.n_of_fewer else ""
         yield f"{one.name}: {size}{fewer}; {said}"
-        if one.averaged and not one.reason:
+        if one.averaged:
             yield f"{one.name}: averaged over {', '.join(one.averaged)}, which not all of these trials have"
     left_out = dict(found[0].left_out)
     if left_out:

@@ -17,7 +17,7 @@ from analysis.estimates.nested_models import RatioComparison, ratio_comparisons
 from analysis.estimates.partial_correlations import PartialCorrelation, partial_correlations
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
-from analysis.frames.budgets import one_budget, trials_left_out
+from analysis.frames.budgets import network_budgets, trials_left_out
 from analysis.frames.cells import Mode
 from analysis.frames.names import interval_text, label, scale, setting_text, short
 from analysis.frames.pruned import PRUNED, pruned_text
@@ -82,7 +82,7 @@ class RatioAnswers:
     n_trials: int
     """Of the frame."""
     left_out: dict[str, int]
-    """Of `analysis.frames.budgets.one_budget`."""
+    """Of `analysis.frames.budgets.network_budgets`."""
     claims: tuple[Claim, ...]
     """The ledger, of which `ratio` and `ratio_only` are the answers; what follows is other views of the trials."""
     comparisons: tuple[RatioComparison, ...]
@@ -115,7 +115,7 @@ def ratio_answers(
     return RatioAnswers(
         y,
         len(trials),
-        one_budget(trials)[1],
+        network_budgets(trials)[1],
         ledger(study, metric=metric, mode=mode, y=y),
         ratio_comparisons(trials, y),
         partial_correlations(trials, y, resamples=resamples),
@@ -202,6 +202,10 @@ def _with_rows(answers: RatioAnswers) -> list[tuple[str, Rows]]:
     return [(name, rows) for name, rows in tables(answers).items() if rows]
 
 
+def _fixed(value: float, digits: int = 2) -> str:
+    return "" if np.isnan(value) else f"{value:.{digits}f}"
+
+
 def _models(answers: RatioAnswers) -> Iterator[dict[str, str]]:
     for one in answers.comparisons:
         least = min((fit.aicc for fit in one.fits), default=np.nan)
@@ -211,8 +215,8 @@ def _models(answers: RatioAnswers) -> Iterator[dict[str, str]]:
                 "model": f"{fit.name}, degree {one.degree}",
                 "terms": str(fit.terms),
                 "n": str(one.n_trials),
-                "AICc - least": f"{fit.aicc - least:.1f}",
-                "held out": f"{scale(answers.y) * fit.held_out:.2f}",
+                "AICc - least": _fixed(fit.aicc - least, 1),
+                "held out": _fixed(scale(answers.y) * fit.held_out),
                 "lack of fit": short(fit.p_lack_of_fit, 2),
             }
 
@@ -223,7 +227,7 @@ def _tests(answers: RatioAnswers) -> Iterator[dict[str, str]]:
             yield {
                 "of": setting_text(one),
                 "test": f"{test.larger} against {test.smaller}",
-                "F": f"{test.f:.2f} ({test.df[0]}, {test.df[1]})",
+                "F": f"{test.f:.2f} ({test.df[0]}, {test.df[1]})" if np.isfinite(test.f) else "",
                 "p of F": short(test.p, 2),
                 "Holm": short(test.p_holm, 2),
                 "seeds alike": short(one.p_alike, 2),
@@ -269,7 +273,7 @@ def _variance(answers: RatioAnswers) -> Iterator[dict[str, str]]:
                 "alone": interval_text(*share.first) or "none",
                 "with interactions": interval_text(*share.total) or "none",
                 "noise": short(one.noise_share, 2),
-                "held-out R2": f"{one.held_out_r2:.2f}",
+                "held-out R2": _fixed(one.held_out_r2),
                 "points": str(one.n_points),
                 "n": str(one.n_trials),
             }

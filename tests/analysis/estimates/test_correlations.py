@@ -273,6 +273,11 @@ def test_unknown_metric_is_named_with_the_nearest_one(frame_of):
         correlations(grid(frame_of, np.random.default_rng(0)), "last_test_robus")
 
 
+def test_an_unknown_predictor_is_named_with_the_nearest_one(ratio_trials):
+    with pytest.raises(UserError, match=r"optimizer\.lrr: no such column; did you mean 'optimizer.lr'"):
+        correlations(ratio_trials, predictors=["optimizer.lrr"])
+
+
 def test_an_unknown_coefficient_is_named_with_the_nearest_one(ratio_trials):
     with pytest.raises(UserError, match="spaerman: no such coefficient; did you mean 'spearman'"):
         correlation(ratio_trials, "lr_batch_ratio", "last_test_robust", "spaerman")

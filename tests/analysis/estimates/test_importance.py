@@ -123,6 +123,20 @@ def test_an_axis_of_one_method_is_averaged_over_and_assessed_within_that_method(
     assert shares(deat) == pytest.approx({"optimizer.lr": 0.5, "optimizer.k1": 0.5, INTERACTIONS: 0}, abs=2e-3)
 
 
+def test_too_few_points_are_no_contradiction_to_more_cells_as_the_axis_averaged_over_is_named():
+    rng = np.random.default_rng(0)
+    drawn = sweep(lambda p: p["optimizer.lr"], 2, method=("PGD-AT",), optimizer__lr=tuple(rng.random(10)))
+    own = sweep(
+        lambda p: p["optimizer.lr"] + p["optimizer.k1"], 2, method=("DEAT",), optimizer__lr=tuple(rng.random(5)),
+        optimizer__k1=(0.0, 0.1),
+    )  # fmt: skip
+    both = DataFrame([*drawn.to_dict("records"), *own.to_dict("records")], columns=own.columns)
+    lines = list(notes(importances(both.assign(trial_id=[str(n) for n in range(len(both))]))))
+    said = "all: 20 cells, 40 trials, 2 seeds; no importance: needs 20 points for 2 axes, got 15; run 5 more"
+    place = next(place for place, line in enumerate(lines) if line.startswith(said))
+    assert lines[place + 1] == "all: averaged over optimizer.k1, which not all of these trials have"
+
+
 def test_ped_anova_ranks_the_axis_that_makes_the_best_cells_first_and_has_no_interval():
     trials = sweep(
         lambda p: -p["optimizer.lr"], 1, method=("DEAT",), optimizer__lr=tuple(np.arange(8) / 10), batch_size=(1, 2, 3)
@@ -156,7 +170,7 @@ def test_drawn_points_need_more_cells_than_a_grid_and_the_reason_says_how_many()
     few = grid[(grid["method"] == "PGD-AT") | (grid["optimizer.lr"] < 0.5)]
     assert importances(grid)[0].reason == ""
     drawn = few.assign(**{"optimizer.lr": few["optimizer.lr"] + 0.001 * (few["method"] == "DEAT")})
-    assert "needs 20 cells for 2 axes" in importances(drawn)[0].reason
+    assert "needs 20 points for 2 axes" in importances(drawn)[0].reason
 
 
 def test_too_few_cells_are_told_how_many_more_and_how_many_the_pruned_ones_make():
@@ -166,8 +180,8 @@ def test_too_few_cells_are_told_how_many_more_and_how_many_the_pruned_ones_make(
     drawn.insert(len(FIRST), "optimizer.weight_decay", rng.random(17))
     (found,) = importances(drawn)
     assert found.reason == (
-        "needs 20 cells for 2 axes, got 12; run 8 more to their end, by more values or a larger search.n_trials; "
-        "`sweep launch --resume-pruned` gives 17 cells at most"
+        "needs 20 points for 2 axes, got 12; run 8 more to their end, by more values or a larger search.n_trials; "
+        "`sweep launch --resume-pruned` gives 17 points at most"
     )
 
 
@@ -175,7 +189,7 @@ def test_part_of_a_grid_is_told_how_many_of_its_cells_are_needed():
     grid = sweep(additive, method=("PGD-AT", "DEAT"), optimizer__lr=(0.1, 0.2, 0.3), batch_size=(16, 32, 64))
     half = grid[(grid["optimizer.lr"] < 0.3) | (grid["batch_size"] == 16) & (grid["method"] == "DEAT")]
     (found, *_) = importances(half)
-    assert found.reason == "needs at least 14 of its grid's 18 cells (75 %), got 13"
+    assert found.reason == "needs at least 14 of its grid's 18 points (75 %), got 13"
     console = Console(width=40)
     with console.capture() as shown:
         console.print(importance_view([found]))

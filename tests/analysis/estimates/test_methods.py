@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
-from analysis.estimates.intervals import holm, mean_error
+from analysis.estimates.intervals import holm, mean_error, t_test
 from analysis.estimates.methods import SELF_CHOSEN, comparison, results_frame
 from analysis.estimates.seed_table import SeedTable
 from analysis.estimates.slot_effects import SlotEffect, effects_frame, slot_effects
@@ -676,14 +676,24 @@ def test_the_table_says_which_seeds_chose_and_which_are_compared(frame_of):
 def test_an_interval_says_whose_variance_it_takes(frame_of):
     rng = np.random.default_rng(3)
     rows = [trial(0.5 + 0.01 * rng.standard_normal(), seed, objective=name)
-            for name in ("pgd_at", "trades") for seed in range(3)]  # fmt: skip
+            for name in ("pgd_at", "trades", "avmixup") for seed in range(3)]  # fmt: skip
     results = comparison(frame_of(rows))
-    assert {row.robust_interval for row in results} == {"t, variance pooled over 2 methods"}
-    assert any("over seeds (variance pooled over 2 methods)" in line for line in notes(results))
+    assert {row.robust_interval for row in results} == {"t, variance pooled over 3 methods"}
+    assert any("over seeds (variance pooled over 3 methods)" in line for line in notes(results))
     other = [trial(0.5 + 0.01 * rng.standard_normal(), seed, objective="mart") for seed in (3, 4)]
     results = comparison(frame_of([*rows, *other]))
     assert by_method(results)["MART"].robust_interval == "t, variance of the method's own seeds"
     assert any("variance of the method's own seeds: MART" in line for line in notes(results))
+
+
+def test_two_methods_have_their_own_variances_as_nothing_tests_that_they_share_one(frame_of):
+    noisy = [0.3, 0.5, 0.7]
+    rows = [
+        trial(v, s, objective=o) for o, vs in (("trades", noisy), ("mart", (0.5, 0.51, 0.5))) for s, v in enumerate(vs)
+    ]
+    found = by_method(comparison(frame_of(rows)))
+    assert {row.robust_interval for row in found.values()} == {"t, variance of the method's own seeds"}
+    assert tuple(found["TRADES"].robust) == pytest.approx(t_test(np.array(noisy), 0.95)[:3])
 
 
 def test_methods_name_their_presets_in_every_format(run):

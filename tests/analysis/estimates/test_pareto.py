@@ -7,6 +7,7 @@ import pytest
 from pandas import DataFrame
 from scipy import stats
 
+from analysis.estimates.intervals import mean_error
 from analysis.estimates.pareto import ALIKE, ONE_SEED, OWN, POOLED, front
 from analysis.frames.pareto import Objective
 from analysis.plots.pareto import PLAN
@@ -60,11 +61,19 @@ def test_an_interval_is_the_t_interval_with_the_noise_pooled_over_the_stratum():
     rng = np.random.default_rng(1)
     robust = np.array([[0.5], [0.4], [0.3]]) + 0.01 * rng.standard_normal((3, 4))
     rows = front(trials(robust, 1 - robust), BOTH).sort_values("optimizer.lr")
-    error = np.sqrt(robust.var(axis=1, ddof=1).mean() / 4)
-    half = stats.t.ppf(0.975, 9) * error
+    error, freedom = mean_error(robust)
+    assert error == pytest.approx(np.sqrt(robust.var(axis=1, ddof=1).mean() / 4))
+    half = stats.t.ppf(0.975, freedom) * error
     assert (rows["last_val_robust_interval"] == POOLED).all()
     np.testing.assert_allclose(rows["last_val_robust_high"] - rows["last_val_robust"], half)
     np.testing.assert_allclose(rows["last_val_robust"], robust.mean(axis=1))
+
+
+def test_cells_that_their_seeds_move_alike_have_the_degrees_of_freedom_of_the_seeds():
+    robust = np.array([[0.5], [0.4], [0.3]]) + np.array([-0.02, 0.0, 0.01, 0.03])
+    rows = front(trials(robust, 1 - robust), BOTH).sort_values("optimizer.lr")
+    half = stats.t.ppf(0.975, 3) * robust[0].std(ddof=1) / 2
+    np.testing.assert_allclose(rows["last_val_robust_high"] - rows["last_val_robust"], half)
 
 
 def test_cells_whose_noise_differs_have_an_interval_of_their_own():

@@ -91,12 +91,13 @@ def test_the_same_data_give_the_same_surface_and_nothing_warns(frame_of):
     assert one.grid.equals(other.grid)
 
 
-def test_equal_values_have_a_surface_and_nothing_warns(frame_of):
+def test_equal_values_have_a_surface_without_noise_and_nothing_warns(frame_of):
     frame = sweep(frame_of, lambda lr, batch: 0.5, np.random.default_rng(0), noise=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         (found,) = smooth_surfaces(frame)
     np.testing.assert_allclose(found.grid["mean"], 0.5)
+    assert found.noise == 0
 
 
 def test_one_batch_size_has_no_surface_and_says_so():

@@ -173,3 +173,9 @@ def test_an_interval_needs_two_points_a_term():
     assert np.isfinite(bounds[0].value)
     assert np.isnan([bounds[0].low, bounds[0].high]).all()
     assert np.isfinite(bounds[1]).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.5])
+def test_equal_points_have_no_variance_to_share_out(value):
+    found = of(design(lambda *z: 0 * z[0] + value, seeds=2))
+    assert (found.reason, found.shares) == ("all points have the same mean", ())

@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.estimates.correlations import correlations
 from analysis.figures import draw
-from analysis.frames.budgets import one_budget, same_budget, trials_left_out
+from analysis.frames.budgets import network_budgets, one_budget, same_budget, trials_left_out
 
 
 def rows(n, **values):
@@ -67,6 +67,16 @@ def test_an_empty_frame_stays_empty(frame_of):
     assert kept.empty
     assert left_out == {"failed": 2}
     assert np.array_equal(kept.columns, frame.columns)
+
+
+def test_each_network_keeps_its_own_commonest_budget(frame_of):
+    small = rows(3, planned_epochs=10) + rows(2, planned_epochs=20) + rows(1, planned_epochs=10, outcome="pruned")
+    large = [{**row, "model.name": "resnet"} for row in rows(2, planned_epochs=30) + rows(1, planned_epochs=10)]
+    frame = frame_of(small + large)
+    kept, left_out = network_budgets(frame)
+    assert kept["planned_epochs"].tolist() == [10] * 3 + [30] * 2
+    assert left_out == {"another budget": 3, "pruned": 1}
+    assert network_budgets(frame[:0])[1] == {}
 
 
 def test_the_text_names_every_reason():

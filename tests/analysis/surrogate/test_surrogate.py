@@ -142,6 +142,10 @@ def test_draws_are_the_surface_and_the_noise_of_seeds_together_over_epochs() -> 
             {"batch_size": 128},
             "surrogate: batch_size: the data lie from 16 to 64, got 128; it says nothing outside its data",
         ),
+        (
+            {"attack.steps": "5"},
+            "surrogate: attack.steps: the data lie at 5 alone, got '5', which is no number; it says",
+        ),
         ({"attack.steps": 10}, "surrogate: attack.steps: the data lie at 5 alone, got 10; it says nothing outside"),
         (
             {"optimizer.weight_decay": None},
@@ -154,6 +158,15 @@ def test_nothing_is_told_outside_the_data(point: dict[str, Any], says: str) -> N
         with pytest.raises(UserError) as refused:
             told({**PLACES[1], **point})
         assert str(refused.value).startswith(says)
+
+
+def test_no_point_and_an_unknown_setting_are_refused_with_the_way_out() -> None:
+    with pytest.raises(
+        UserError, match="surrogate: needs a point to predict at, got none; give a value by axis of each"
+    ):
+        surface().predict([])
+    with pytest.raises(UserError, match="surrogate: zzz: no such setting; known: "):
+        known()[1].surface("zzz")
 
 
 def test_what_too_few_trials_have_is_refused() -> None:

@@ -7,6 +7,7 @@ import json
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -14,12 +15,13 @@ from rich.console import Console
 from analysis.claims import study as claim_study
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
+from analysis.estimates.correlations import correlations
 from analysis.frames import published
 from analysis.frames.pruned import pruned_text
 from analysis.plots.plan import Data
 from analysis.plots.ratio import PLANS
 from analysis.tables.claims import answer
-from analysis.tables.ratio import ratio_answers, ratio_models_view, ratio_text, statements, tables
+from analysis.tables.ratio import lacking_lines, ratio_answers, ratio_models_view, ratio_text, statements, tables
 
 
 @pytest.fixture
@@ -126,3 +128,21 @@ def test_the_surfaces_figure_has_two_panels_a_method(sweep):
     assert titles[0] == "small_cnn, PGD-AT\nn = 27 trials"
     shown = frames["ratio_surface"][["mean", "se"]]
     assert shown.notna().all(axis=None)
+
+
+def test_a_network_of_other_epochs_is_in_every_view_as_in_the_verdicts(sweep):
+    other = sweep.assign(**{"model.name": "resnet"})
+    frame = pd.concat([sweep, other], ignore_index=True)
+    frame.insert(5, "planned_epochs", [10] * len(sweep) + [30] * len(other))
+    answers = ratio_answers(Study(frame), resamples=20)
+    assert (answers.n_trials, answers.left_out) == (110, {"pruned": 2})
+    for views in (answers.comparisons, answers.partial, answers.surfaces, answers.decompositions):
+        assert {one.model for one in views} == {"small_cnn", "resnet"}
+        assert not any(getattr(one, "note", "") for one in views)
+    assert set(correlations(frame, resamples=20)["model.name"]) == {"small_cnn", "resnet"}
+
+
+def test_equal_trials_have_no_nan_in_any_table(sweep):
+    answers = ratio_answers(Study(sweep.assign(last_test_robust=0.1)), resamples=20)
+    assert "nan" not in ratio_text(answers, "markdown")
+    assert any(line.startswith("explained variance: all points have the same mean") for line in lacking_lines(answers))
