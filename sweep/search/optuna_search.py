@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sweep.axes import Point, value_at
 from sweep.config import SweepConfig
 from sweep.search.admission import Admission, Drawn, Shared, first_admitted, left_out_lines, looked_at_most
 from sweep.search.given import given_points
+from sweep.search.listed import examples, listed
 from sweep.search.passed_over import PassedOver
-from sweep.search.points import MOST, applies, combinations, draw, drawn_axes, located, places, refuse_many, strata
+from sweep.search.points import applies, draw, drawn_axes, located, places, refuse_many, strata
 from sweep.search.stratum import Asked, Stratum
 from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
 from trainers.fields import plural
@@ -154,34 +153,28 @@ class OptunaSearch:
         drawn = Shared(places(self._config.space, self._config.search.seed, quasi_random=False))
         distinct: dict[frozenset[str], Stratum] = {}
         for point in strata(self._config.space, self._base):
-            seed, open_ended, listed = self._config.seeds[0], *self._listed(point, max(self.LISTED, wanted))
-            if self._config.where and (refused := self._refused(drawn, point, open_ended, listed)):
+            points, open_ended, more = listed(self._config, self._admission, point, max(self.LISTED, wanted))
+            if self._config.where and (refused := self._refused(drawn, point, open_ended, points)):
                 self._empty.append(refused)
                 continue
-            trials = {planned_trial(self._base, one, seed, self._fingerprints).id: one for one in reversed(listed)}
-            if (same := distinct.get(frozenset(trials))) is not None:
+            trials = self._by_id(reversed(points))
+            beside = examples(self._config, self._admission, point, self.LISTED) if more else []
+            ids = frozenset([*trials, *self._by_id(beside)])
+            if (same := distinct.get(ids)) is not None:
                 same.same.append(point)
                 continue
             limit = wanted if open_ended else min(wanted, len(trials))
             every = None if open_ended else list(trials.values())
-            study = PointStudy(self._config, len(distinct), point)
-            distinct[frozenset(trials)] = Stratum(point, limit, every, study)
+            distinct[ids] = Stratum(point, limit, every, PointStudy(self._config, len(distinct), point))
         if not distinct:
             first = self._empty[0]
             raise self._admission.nothing((first.first,), f"none of {first.looked_at:,} points meets it")
         return list(distinct.values())
 
-    def _listed(self, stratum: Point, most: int) -> tuple[bool, list[Point]]:
-        """Whether a stratum has points that are not listed, and those that are: all that are admitted, or examples."""
-        space = self._config.space
-        combined = partial(combinations, space, self._base, stratum, every=True)
-        listed = list(islice(combined(), most))
-        ranges = [axis for key, axis in space.items() if axis.is_range and any(key in one for one in listed)]
-        if any(axis.is_continuous for axis in ranges) or (ranges and len(listed) == most):
-            return True, list(islice(combinations(space, self._base, stratum), most))
-        if self._config.where:
-            listed = list(islice(filter(self._admission.admits, islice(combined(), MOST)), most))
-        return False, listed
+    def _by_id(self, points: Iterable[Point]) -> dict[str, Point]:
+        """Points by the ids of their trials of the first seed; of those that mean the same trial the last one."""
+        seed = self._config.seeds[0]
+        return {planned_trial(self._base, one, seed, self._fingerprints).id: one for one in points}
 
     def _refused(self, drawn: Shared, stratum: Point, open_ended: bool, listed: list[Point]) -> Drawn | None:
         """What was looked at in a stratum in which nothing is admitted; None where something is."""

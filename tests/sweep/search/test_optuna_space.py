@@ -134,6 +134,16 @@ def test_a_space_that_can_be_counted_is_run_whole_once() -> None:
     assert sorted(trial.point["batch_size"] for trial in run.trials()) == [16, 48, 64]
 
 
+def test_strata_that_mean_the_same_as_far_as_they_are_listed_are_all_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OptunaSearch, "LISTED", 4)
+    space = {
+        "optimizer.decoupled_weight_decay": [False, True],
+        "optimizer.weight_decay": {"choice": [0, 0.001, 0.002]},  # of the first four combinations there is none
+        "batch_size": {"choice": [16, 32, 64, 128]},
+    }
+    assert Run(sweep(space, None, 4)).search().size() == 8
+
+
 def test_a_stratum_in_which_nothing_is_admitted_is_left_out_and_said() -> None:
     space = {"optimizer.name": ["sgd", "adamw"], "optimizer.lr": {"loguniform": [0.01, 1]}}
     run = Run(sweep(space, None, 4, where="optimizer.name != 'adamw' or optimizer.lr < 0.001"))
