@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.trial import TrialState
 
 from sweep.axes import Point
 from sweep.config import SweepConfig
@@ -63,6 +64,7 @@ class Run:
     def trials(self, most: int = 10_000) -> list[PlannedTrial]:
         """Those that a launch runs, one after another, of at most so many."""
         search, handed = self.search(), list[PlannedTrial]()
+        self.last = search
         while len(handed) < most and (trial := search.next()) is not None:
             self.records.append(trial.record(len(self.records)))
             handed.append(trial)
@@ -91,6 +93,20 @@ def test_every_sampler_keeps_to_its_axes_and_to_where_and_goes_on_after_a_kill(s
     assert {type(trial.point[key]) for trial in whole for key in ("batch_size", "attack.steps")} == {int}
     parts = [trial.id for most in (5, 16, 100) for trial in cut.trials(most)]
     assert parts == [trial.id for trial in whole]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsgaii", "qmc", "random"])
+def test_a_rebuilt_study_holds_the_digits_of_steps_that_optuna_drew(sampler: str) -> None:
+    config = sweep(
+        {"optimizer.momentum": {"uniform": [0, 0.9], "step": 0.1}, "optimizer.lr": {"loguniform": [0.01, 1]}}, sampler
+    )
+    run, drawn = Run(config), []
+    for _ in range(2):
+        run.trials()
+        trials = run.last._strata[0].study.study.get_trials(states=[TrialState.COMPLETE])
+        drawn.append([trial.params["optimizer.momentum"] for trial in trials])
+    assert drawn[0] == drawn[1]
+    assert any(one != round(one, 12) for one in drawn[0])
 
 
 @settings(max_examples=8, deadline=None)
