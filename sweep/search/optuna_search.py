@@ -17,7 +17,7 @@ from sweep.search.admission import Admission, Drawn, Shared, first_admitted, lef
 from sweep.search.given import given_points
 from sweep.search.listed import examples, listed
 from sweep.search.passed_over import PassedOver
-from sweep.search.points import applies, draw, drawn_axes, located, places, refuse_many, strata
+from sweep.search.points import MOST, applies, draw, drawn_axes, located, places, refuse_many, strata
 from sweep.search.stratum import Asked, Stratum
 from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
 from trainers.fields import plural
@@ -149,11 +149,14 @@ class OptunaSearch:
         """The strata, less those that mean the same trials as one before them (they differ in a key not read)."""
         from sweep.search.study import PointStudy
 
-        wanted = self._config.search.n_trials or 0
+        wanted, seeds, total = self._config.search.n_trials or 0, len(self._config.seeds), 0
         drawn = Shared(places(self._config.space, self._config.search.seed, quasi_random=False))
         distinct: dict[frozenset[str], Stratum] = {}
         for point in strata(self._config.space, self._base):
-            points, open_ended, more = listed(self._config, self._admission, point, max(self.LISTED, wanted))
+            points, open_ended, more = listed(
+                self._config, self._admission, point, min(max(self.LISTED, wanted), MOST + 1)
+            )
+            refuse_many((wanted if open_ended else min(wanted, len(points))) * seeds, drawn=wanted)
             if self._config.where and (refused := self._refused(drawn, point, open_ended, points)):
                 self._empty.append(refused)
                 continue
@@ -166,6 +169,8 @@ class OptunaSearch:
             limit = wanted if open_ended else min(wanted, len(trials))
             every = None if open_ended else list(trials.values())
             distinct[ids] = Stratum(point, limit, every, PointStudy(self._config, len(distinct), point))
+            total += limit
+            refuse_many(total * seeds, drawn=wanted)
         if not distinct:
             first = self._empty[0]
             raise self._admission.nothing((first.first,), f"none of {first.looked_at:,} points meets it")

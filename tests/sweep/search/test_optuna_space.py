@@ -160,6 +160,14 @@ def test_strata_that_mean_the_same_as_far_as_they_are_listed_are_all_run(monkeyp
     assert Run(sweep(space, None, 4)).search().size() == 8
 
 
+def test_too_many_points_are_refused_before_any_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.search.optuna_search.planned_trial", lambda *_: pytest.fail("planned"))
+    some = {"choice": [number / 1000 for number in range(500)]}
+    config = sweep({"optimizer.lr": some, "optimizer.momentum": some}, None, 200_000)
+    with pytest.raises(UserError, match=r"^space: must have at most 100,000 trials, .*; lower search.n_trials, 200000"):
+        Run(config).search()
+
+
 def test_a_stratum_in_which_nothing_is_admitted_is_left_out_and_said() -> None:
     space = {"optimizer.name": ["sgd", "adamw"], "optimizer.lr": {"loguniform": [0.01, 1]}}
     run = Run(sweep(space, None, 4, where="optimizer.name != 'adamw' or optimizer.lr < 0.001"))
