@@ -15,7 +15,7 @@ from sweep.axes import Point, value_at
 from sweep.config import SweepConfig
 from sweep.search.admission import Admission, Drawn, Shared, first_admitted, left_out_lines, looked_at_most
 from sweep.search.given import given_points
-from sweep.search.listed import examples, listed
+from sweep.search.listed import Listed, examples, listed
 from sweep.search.passed_over import PassedOver
 from sweep.search.points import MOST, applies, draw, drawn_axes, located, places, refuse_many, strata
 from sweep.search.stratum import Asked, Stratum
@@ -153,22 +153,21 @@ class OptunaSearch:
         drawn = Shared(places(self._config.space, self._config.search.seed, quasi_random=False))
         distinct: dict[frozenset[str], Stratum] = {}
         for point in strata(self._config.space, self._base):
-            points, open_ended, more = listed(
-                self._config, self._admission, point, min(max(self.LISTED, wanted), MOST + 1)
-            )
-            refuse_many((wanted if open_ended else min(wanted, len(points))) * seeds, drawn=wanted)
-            if self._config.where and (refused := self._refused(drawn, point, open_ended, points)):
-                self._empty.append(refused)
+            found = listed(self._config, self._admission, point, min(max(self.LISTED, wanted), MOST + 1))
+            refuse_many((wanted if found.open_ended else min(wanted, len(found.points))) * seeds, drawn=wanted)
+            if self._config.where and self._refuses(drawn, point, found):
                 continue
-            trials = self._by_id(reversed(points))
-            beside = examples(self._config, self._admission, point, self.LISTED) if more else []
+            trials = self._by_id(reversed(found.points))
+            beside = examples(self._config, self._admission, point, self.LISTED) if found.more else []
             ids = frozenset([*trials, *self._by_id(beside)])
             if (same := distinct.get(ids)) is not None:
                 same.same.append(point)
                 continue
+            short = found.more and len(trials) < wanted
+            open_ended = found.open_ended or (short and bool(self._looked_at(drawn, point).points))
             limit = wanted if open_ended else min(wanted, len(trials))
-            every = None if open_ended else list(trials.values())
-            distinct[ids] = Stratum(point, limit, every, PointStudy(self._config, len(distinct), point))
+            whole = None if open_ended else list(trials.values())
+            distinct[ids] = Stratum(point, limit, whole, PointStudy(self._config, len(distinct), point))
             total += limit
             refuse_many(total * seeds, drawn=wanted)
         if not distinct:
@@ -181,12 +180,16 @@ class OptunaSearch:
         seed = self._config.seeds[0]
         return {planned_trial(self._base, one, seed, self._fingerprints).id: one for one in points}
 
-    def _refused(self, drawn: Shared, stratum: Point, open_ended: bool, listed: list[Point]) -> Drawn | None:
-        """What was looked at in a stratum in which nothing is admitted; None where something is."""
-        if not open_ended and listed:
-            return None
-        found = first_admitted(drawn, self._config.space, self._base, stratum, self._admission, 1)
-        return None if found.points else found
+    def _refuses(self, drawn: Shared, stratum: Point, found: Listed) -> bool:
+        """Whether nothing that is looked at in a stratum is admitted, which is said."""
+        if (not found.open_ended and found.points) or (looked_at := self._looked_at(drawn, stratum)).points:
+            return False
+        self._empty.append(looked_at)
+        return True
+
+    def _looked_at(self, drawn: Shared, stratum: Point) -> Drawn:
+        """The first draw that is admitted in a stratum, if there is one."""
+        return first_admitted(drawn, self._config.space, self._base, stratum, self._admission, 1)
 
     def _shortest(self) -> Stratum | None:
         """The stratum with the fewest points, so that all advance together; None when all are full, or wait."""

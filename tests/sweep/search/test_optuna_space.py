@@ -160,6 +160,17 @@ def test_strata_that_mean_the_same_as_far_as_they_are_listed_are_all_run(monkeyp
     assert Run(sweep(space, None, 4)).search().size() == 8
 
 
+@pytest.mark.parametrize("looked_at", [10, 15])
+def test_of_choices_draws_are_admitted_beyond_the_combinations_looked_at(
+    monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    monkeypatch.setattr("sweep.search.listed.MOST", looked_at)
+    space = {"batch_size": {"choice": [8, 16, 32, 64]}, "optimizer.momentum": {"choice": [n / 10 for n in range(10)]}}
+    run = Run(sweep(space, None, 12, where="batch_size >= 16"))
+    assert run.search().size() == 12
+    assert len({trial.id for trial in run.trials()}) == 12
+
+
 def test_too_many_points_are_refused_before_any_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.search.optuna_search.planned_trial", lambda *_: pytest.fail("planned"))
     some = {"choice": [number / 1000 for number in range(500)]}
