@@ -65,6 +65,7 @@ class OptunaSearch:
         self._base = config.given
         self._admission = Admission.of_sweep(config)
         self._empty: list[Drawn] = []
+        self._given = given_points(config, self._admission)
         check_sampler(config, strata(config.space, self._base))
         self._strata = self._distinct_strata()
         self._asked: dict[str, list[tuple[Stratum, Asked]]] = defaultdict(list)
@@ -76,7 +77,6 @@ class OptunaSearch:
         self._at: dict[Any, list[PlannedTrial]] = {}
         self._passed_over = PassedOver()
         self._started_from = self._start_from(elsewhere)
-        self._given = given_points(config, self._admission)
         self._take_up(earlier)
         refuse_many(self.size(), drawn=config.search.n_trials)
 
@@ -151,26 +151,29 @@ class OptunaSearch:
 
         wanted, seeds, total = self._config.search.n_trials or 0, len(self._config.seeds), 0
         drawn = Shared(places(self._config.space, self._config.search.seed, quasi_random=False))
-        distinct: dict[frozenset[str], Stratum] = {}
-        for point in strata(self._config.space, self._base):
+        every, distinct = strata(self._config.space, self._base), dict[frozenset[str], Stratum]()
+        for point in every:
             found = listed(self._config, self._admission, point, min(max(self.LISTED, wanted), MOST + 1))
             refuse_many((wanted if found.open_ended else min(wanted, len(found.points))) * seeds, drawn=wanted)
-            if self._config.where and self._refuses(drawn, point, found):
+            points, beside = found.points, []
+            refused = bool(self._config.where) and self._refuses(drawn, point, found)
+            if refused and not (points := [given for given in self._given if self._stratum_of(given) == point]):
                 continue
-            trials = self._by_id(reversed(found.points))
-            beside = examples(self._config, self._admission, point, self.LISTED) if found.more else []
+            if found.more and not refused:
+                beside = examples(self._config, self._admission, point, self.LISTED)
+            trials = self._by_id(reversed(points))
             ids = frozenset([*trials, *self._by_id(beside)])
             if (same := distinct.get(ids)) is not None:
                 same.same.append(point)
                 continue
             short = found.more and len(trials) < wanted
             open_ended = found.open_ended or (short and bool(self._looked_at(drawn, point).points))
-            limit = wanted if open_ended else min(wanted, len(trials))
-            whole = None if open_ended else list(trials.values())
+            limit = 0 if refused else wanted if open_ended else min(wanted, len(trials))
+            whole = None if refused or open_ended else list(trials.values())
             distinct[ids] = Stratum(point, limit, whole, PointStudy(self._config, len(distinct), point))
             total += limit
             refuse_many(total * seeds, drawn=wanted)
-        if not distinct:
+        if len(self._empty) == len(every):
             first = self._empty[0]
             raise self._admission.nothing((first.first,), f"none of {first.looked_at:,} points meets it")
         return list(distinct.values())
@@ -325,13 +328,16 @@ class OptunaSearch:
             return None
         return " or ".join([*(key for key, _ in self._passed_over.alone.most_common(1)), "search.start_from=[]"])
 
+    def _stratum_of(self, given: Point) -> Point:
+        drawn = drawn_axes(self._config.space)
+        return {key: value for key, value in given.items() if key not in drawn}
+
     def _given_in(self, stratum: Stratum) -> Iterator[Point]:
         """The given points that lie in a stratum, or in one that means the same trials; of one trial once."""
         drawn, seen = drawn_axes(self._config.space), set[frozenset[str]]()
         for given in self._given:
-            grid = {key: value for key, value in given.items() if key not in drawn}
             point = {**stratum.point, **{key: value for key, value in given.items() if key in drawn}}
-            if grid in stratum.same and (ids := _ids(self._planned(point))) not in seen:
+            if self._stratum_of(given) in stratum.same and (ids := _ids(self._planned(point))) not in seen:
                 seen.add(ids)
                 yield point
 

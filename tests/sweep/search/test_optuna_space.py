@@ -134,6 +134,18 @@ def test_given_points_run_first_beside_n_trials_and_again_at_no_relaunch(sampler
     assert run.trials() == []
 
 
+def test_a_given_point_runs_where_draws_meet_nothing() -> None:
+    space = {"optimizer.name": ["sgd", "deat", "adamw"], "optimizer.lr": {"loguniform": [0.001, 1]}}
+    points = [{"optimizer.name": name, "optimizer.lr": 0.1} for name in ("deat", "adamw")]
+    where = "optimizer.name == 'sgd' or 0.0999 < optimizer.lr < 0.1001"
+    run = Run(sweep(space, None, 3, search={"points": points}, where=where))
+    assert run.search().lines()[1] == 'where leaves out all of 1001 draws at {"optimizer.name": "deat"} and 1 more'
+    assert run.search().size() == 5
+    given = [trial.point for trial in run.trials() if trial.point["optimizer.name"] != "sgd"]
+    assert given == points
+    assert run.trials() == []
+
+
 def test_points_given_after_a_run_are_run_and_those_before_are_kept() -> None:
     space = {"batch_size": {"choice": [16, 32, 64]}, "optimizer.lr": {"loguniform": [0.01, 1]}}
     run = Run(sweep(space, "tpe", 4))
