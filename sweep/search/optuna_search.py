@@ -261,11 +261,15 @@ class OptunaSearch:
         if ask is not None:
             stratum.study.forget(ask)
         seed, space, base = self._config.search.seed, self._config.space, self._base
-        numbers = range(looked_at_most(self._config.search.n_trials or 0))
-        points: Iterator[Point] = (located(space, base, stratum.point, draw(space, seed, n)) for n in numbers)
-        for point in points if stratum.listed is None else stratum.listed:
+        most = looked_at_most(self._config.search.n_trials or 0) if stratum.listed is None else len(stratum.listed)
+        while stratum.passed < most:
+            if stratum.listed is None:
+                point = located(space, base, stratum.point, draw(space, seed, stratum.passed))
+            else:
+                point = stratum.listed[stratum.passed]
             if self._admission.admitted(point) and _ids(self._planned(point)) not in stratum.given:
                 return self._asked_for(stratum, index, point)
+            stratum.passed += 1
         return None, []
 
     def _take_up(self, earlier: Iterable[Mapping[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from sweep.config import SweepConfig
 from sweep.search.admission import Admission
 from sweep.search.inputs import distinct_data
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.points import applies
+from sweep.search.points import applies, draw
 from sweep.search.trials import PlannedTrial
 from trainers.errors import UserError
 
@@ -210,6 +210,17 @@ def test_what_is_hardly_ever_admitted_ends_the_search_and_not_the_launch() -> No
     handed = Run(config).trials()
     assert 0 < len(handed) <= 6
     assert all(trial.point["optimizer.lr"] < 0.005 for trial in handed)
+
+
+def test_draws_that_stand_in_are_looked_at_once_and_not_anew_for_each_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    counted = lambda space, seed, number: looked_at.append(number) or draw(space, seed, number)  # noqa: E731
+    monkeypatch.setattr("sweep.search.optuna_search.draw", counted)
+    config = sweep({"optimizer.lr": {"uniform": [0.001, 1]}}, "random", 6, where="optimizer.lr < 0.02")
+    points = len(Run(config).trials())
+    assert points == 6
+    assert looked_at == sorted(looked_at)
+    assert len(looked_at) <= max(looked_at) + 1 + points
 
 
 # Other runs
