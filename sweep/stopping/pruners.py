@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sweep.stopping.config import StoppingConfig
 from sweep.stopping.decisions import Decision
 from sweep.stopping.strata import stratum
+from trainers.errors import UserError
 from trainers.record import begins_anew
 
 if TYPE_CHECKING:
@@ -85,10 +86,20 @@ class Pruners:
 
 
 def options_of(config: StoppingConfig, epochs: Epochs) -> dict[str, Any]:
-    """A rule's options as Optuna's pruner takes them, none left to be estimated from completed trials."""
+    """A rule's options as Optuna's pruner takes them, none left to be estimated from completed trials.
+
+    Raises:
+        UserError: max_resource is before the first rung as it was worked out: Optuna would have no bracket.
+    """
     options = config.options
     least = max(epochs.longest // 100, 1, epochs.every)
     known = {"min_resource": least, "max_resource": max(epochs.longest, options.get("min_resource") or least)}
+    most = options.get("max_resource")
+    if most is not None and most < (options["min_resource"] or least):
+        raise UserError(
+            f"stopping.max_resource: must be at least the epochs of the first rung, {least}, got {most}; raise it, or "
+            f"set stopping.min_resource={most}"
+        )
     return {key: known[key] if value is None else value for key, value in options.items()}
 
 

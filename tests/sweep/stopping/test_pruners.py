@@ -10,6 +10,7 @@ import pytest
 from sweep.stopping.config import StoppingConfig
 from sweep.stopping.decisions import Decision
 from sweep.stopping.pruners import Epochs, Pruners, _Stratum, options_of
+from trainers.errors import UserError
 
 
 def rule(metric: str = "val_robust", axes: tuple[str, ...] = (), epochs: int = 8, **values: Any) -> Pruners:
@@ -180,3 +181,12 @@ def test_the_first_rung_is_a_hundredth_of_the_longest_trial_and_no_shorter_than_
     assert options_of(asha, Epochs(300))["min_resource"] == 3
     assert options_of(asha, Epochs(30, every=5))["min_resource"] == 5
     assert options_of(hyperband, Epochs(30))["max_resource"] == 30
+
+
+def test_a_whole_trial_shorter_than_the_first_rung_is_one_line() -> None:
+    message = r"^stopping.max_resource: must be at least the epochs of the first rung, 5, got 4; .*min_resource=4$"
+    with pytest.raises(UserError, match=message):
+        options_of(StoppingConfig(name="hyperband", max_resource=4), Epochs(500))
+    assert (
+        options_of(StoppingConfig(name="hyperband", max_resource=4, min_resource=4), Epochs(500))["min_resource"] == 4
+    )
