@@ -242,10 +242,8 @@ class OptunaSearch:
         What is not let in counts as running while the sampler is asked again, which keeps tpe and gp away from it, and
         is forgotten then: the next draw, after a relaunch too, knows nothing of it.
         """
-        from sweep.search.study import ATTEMPTS
-
         refused: list[optuna.Trial] = []
-        for attempt in range(1 if point is not None else ATTEMPTS):
+        for attempt in range(1 if point is not None else stratum.study.attempts):
             ask, drawn = stratum.study.ask(index, point, attempt)
             if point is not None or self._admission.admitted(drawn):
                 break

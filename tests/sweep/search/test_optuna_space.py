@@ -16,6 +16,7 @@ from sweep.search.admission import Admission
 from sweep.search.inputs import distinct_data
 from sweep.search.optuna_search import OptunaSearch
 from sweep.search.points import applies, draw
+from sweep.search.study import PointStudy
 from sweep.search.trials import PlannedTrial
 from trainers.errors import UserError
 
@@ -210,6 +211,22 @@ def test_what_is_hardly_ever_admitted_ends_the_search_and_not_the_launch() -> No
     handed = Run(config).trials()
     assert 0 < len(handed) <= 6
     assert all(trial.point["optimizer.lr"] < 0.005 for trial in handed)
+
+
+@pytest.mark.parametrize(("sampler", "most"), [("qmc", 1), ("tpe", 10)])
+def test_only_a_sampler_that_can_answer_otherwise_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, sampler: str, most: int
+) -> None:
+    attempts: list[int] = []
+    ask = PointStudy.ask
+
+    def counted(self: PointStudy, index: int, point: Point | None = None, attempt: int = 0) -> Any:
+        attempts.append(attempt + 1)
+        return ask(self, index, point, attempt)
+
+    monkeypatch.setattr(PointStudy, "ask", counted)
+    Run(sweep({"optimizer.lr": {"uniform": [0.001, 1]}}, sampler, 4, where="optimizer.lr < 0.02")).trials()
+    assert max(attempts) == most
 
 
 def test_draws_that_stand_in_are_looked_at_once_and_not_anew_for_each_point(monkeypatch: pytest.MonkeyPatch) -> None:
