@@ -90,7 +90,8 @@ class SearchConfig(Frozen):
         (),
         max_length=10_000,
         description="Points that run first, beside those that the search finds and n_trials counts, as mappings of "
-        "axes to values. Of a grid axis that one leaves out every value is run; of another, one is drawn.",
+        "axes to values. Of a grid axis that one leaves out every value is run; of another, one is drawn, by its "
+        "place in this list: add further points at the end.",
     )
 
     @field_validator("name", mode="before")

@@ -129,10 +129,11 @@ def _what(name: str, options: Mapping[str, Any], epochs: Epochs) -> str:
         later = f"; of other brackets from epoch {', '.join(map(str, rungs[1:]))} on" if rungs[1:] else ""
         at = f"at epoch {', '.join(map(str, rungs))} the best 1/{options['reduction_factor']} so far go on"
         return at + (later if name == "hyperband" else "")
-    percent = options.get("percentile", 50)
-    begin, apart = max(options["n_warmup_steps"], epochs.every), options["interval_steps"]
+    percent, apart = options.get("percentile", 50), options["interval_steps"]
+    if not (ends := ends_of(options, epochs)):
+        return f"it looks at no epoch before {epochs.longest}, and ends nothing"
     return (
-        f"after {plural(options['n_startup_trials'], 'completed trial')}, from epoch {begin} on every "
+        f"after {plural(options['n_startup_trials'], 'completed trial')}, from epoch {ends[0]} on every "
         f"{plural(max(apart, epochs.every), 'epoch')} what is not within the best {number_text(percent)} % of "
         "completed trials ends"
     )
@@ -147,8 +148,12 @@ def ends_of(options: Mapping[str, Any], epochs: Epochs) -> Sequence[int]:
     """
     if "reduction_factor" in options:
         return rungs_of(options, epochs, options.get("min_early_stopping_rate", 0))
-    begin = -(-max(options["n_warmup_steps"], 1) // epochs.every) * epochs.every
-    return range(begin, epochs.longest, epochs.every)
+    begin = options["n_warmup_steps"]
+    evaluated = range(-(-max(begin, 1) // epochs.every) * epochs.every, epochs.longest, epochs.every)
+    first: dict[int, int] = {}
+    for epoch in evaluated:  # it looks at the first one of each interval
+        first.setdefault((epoch - begin) // options["interval_steps"], epoch)
+    return list(first.values())
 
 
 def rungs_of(options: Mapping[str, Any], epochs: Epochs, start: int) -> list[int]:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.frames.replayed import surrogate_of
+from sweep.axes import Point
 from sweep.config import SweepConfig
 from sweep.objectives import SECONDS
 from sweep.plan.stopping import metric_of
 from sweep.run.trial import Message
-from sweep.search.admission import Admission
+from sweep.search.admission import Admission, Shared, first_admitted
 from sweep.search.inputs import fingerprints
-from sweep.search.points import corners
+from sweep.search.points import corners, places, strata
 from sweep.search.trials import PlannedTrial, Search, planned
 from sweep.storage.cache import shown
 from trainers.errors import UserError
@@ -81,12 +82,21 @@ def refuse_outside(surrogate: Surrogate, config: SweepConfig, search: Search) ->
         raise UserError(f"metric: a replay takes no time, so that {SECONDS} say nothing; leave {SECONDS} out")
     trials = search.known()
     if config.search.name == "optuna":
-        ends = Admission.of_sweep(config).kept(corners(config.space, config.given))
-        trials = [*trials, *planned(config, ends, fingerprints(config))]
+        trials = [*trials, *planned(config, _outermost(config), fingerprints(config))]
     surfaces = dict.fromkeys(_placed(surrogate, trial)[0] for trial in trials)
     for surface in surfaces:
         _refuse_unmeasured(surface, config)
     return [_line(surface, config.objectives[0].name) for surface in surfaces]
+
+
+def _outermost(config: SweepConfig) -> list[Point]:
+    """The corners of the space that `where` admits; where it admits none, draws that it does."""
+    space, base, admission = config.space, config.given, Admission.of_sweep(config)
+    if admitted := list(filter(admission.admitted, corners(space, base))):
+        return admitted
+    drawn, n = Shared(places(space, config.search.seed, quasi_random=False)), config.search.n_trials or 0
+    found = (first_admitted(drawn, space, base, stratum, admission, n) for stratum in strata(space, base))
+    return [point for one in found for point in one.points]
 
 
 def _placed(surrogate: Surrogate, trial: PlannedTrial) -> tuple[Surface, dict[str, Any]]:

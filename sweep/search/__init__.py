@@ -5,6 +5,7 @@ admission       which points `where` lets in
 given           points that run first, by hand
 inputs          what trials read that lies in files, named by content
 trials          points and seeds -> trials; lists known beforehand
+listed          the points of a combination of grid axes as far as they can be listed, and examples
 optuna_search   which trial next, learnt from what came back
 stratum         its points at one combination of the grid axes: given out, and still to end
 passed_over     why trials of other runs tell it nothing

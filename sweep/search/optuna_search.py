@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sweep.axes import Point, value_at
 from sweep.config import SweepConfig
 from sweep.search.admission import Admission, Drawn, Shared, first_admitted, left_out_lines, looked_at_most
 from sweep.search.given import given_points
+from sweep.search.listed import Listed, examples, listed
 from sweep.search.passed_over import PassedOver
-from sweep.search.points import MOST, applies, combinations, draw, drawn_axes, located, places, refuse_many, strata
+from sweep.search.points import MOST, applies, draw, drawn_axes, located, places, refuse_many, strata
 from sweep.search.stratum import Asked, Stratum
 from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
 from trainers.fields import plural
@@ -66,6 +65,7 @@ class OptunaSearch:
         self._base = config.given
         self._admission = Admission.of_sweep(config)
         self._empty: list[Drawn] = []
+        self._given = given_points(config, self._admission)
         check_sampler(config, strata(config.space, self._base))
         self._strata = self._distinct_strata()
         self._asked: dict[str, list[tuple[Stratum, Asked]]] = defaultdict(list)
@@ -77,7 +77,6 @@ class OptunaSearch:
         self._at: dict[Any, list[PlannedTrial]] = {}
         self._passed_over = PassedOver()
         self._started_from = self._start_from(elsewhere)
-        self._given = given_points(config, self._admission)
         self._take_up(earlier)
         refuse_many(self.size(), drawn=config.search.n_trials)
 
@@ -150,45 +149,50 @@ class OptunaSearch:
         """The strata, less those that mean the same trials as one before them (they differ in a key not read)."""
         from sweep.search.study import PointStudy
 
-        wanted = self._config.search.n_trials or 0
+        wanted, seeds, total = self._config.search.n_trials or 0, len(self._config.seeds), 0
         drawn = Shared(places(self._config.space, self._config.search.seed, quasi_random=False))
-        distinct: dict[frozenset[str], Stratum] = {}
-        for point in strata(self._config.space, self._base):
-            seed, open_ended, listed = self._config.seeds[0], *self._listed(point, max(self.LISTED, wanted))
-            if self._config.where and (refused := self._refused(drawn, point, open_ended, listed)):
-                self._empty.append(refused)
+        every, distinct = strata(self._config.space, self._base), dict[frozenset[str], Stratum]()
+        for point in every:
+            found = listed(self._config, self._admission, point, min(max(self.LISTED, wanted), MOST + 1))
+            refuse_many((wanted if found.open_ended else min(wanted, len(found.points))) * seeds, drawn=wanted)
+            points, beside = found.points, []
+            refused = bool(self._config.where) and self._refuses(drawn, point, found)
+            if refused and not (points := [given for given in self._given if self._stratum_of(given) == point]):
                 continue
-            trials = {planned_trial(self._base, one, seed, self._fingerprints).id: one for one in reversed(listed)}
-            if (same := distinct.get(frozenset(trials))) is not None:
+            if found.more and not refused:
+                beside = examples(self._config, self._admission, point, self.LISTED)
+            trials = self._by_id(reversed(points))
+            ids = frozenset([*trials, *self._by_id(beside)])
+            if (same := distinct.get(ids)) is not None:
                 same.same.append(point)
                 continue
-            limit = wanted if open_ended else min(wanted, len(trials))
-            every = None if open_ended else list(trials.values())
-            study = PointStudy(self._config, len(distinct), point)
-            distinct[frozenset(trials)] = Stratum(point, limit, every, study)
-        if not distinct:
+            short = found.more and len(trials) < wanted
+            open_ended = found.open_ended or (short and bool(self._looked_at(drawn, point).points))
+            limit = 0 if refused else wanted if open_ended else min(wanted, len(trials))
+            whole = None if refused or open_ended else list(trials.values())
+            distinct[ids] = Stratum(point, limit, whole, PointStudy(self._config, len(distinct), point))
+            total += limit
+            refuse_many(total * seeds, drawn=wanted)
+        if len(self._empty) == len(every):
             first = self._empty[0]
             raise self._admission.nothing((first.first,), f"none of {first.looked_at:,} points meets it")
         return list(distinct.values())
 
-    def _listed(self, stratum: Point, most: int) -> tuple[bool, list[Point]]:
-        """Whether a stratum has points that are not listed, and those that are: all that are admitted, or examples."""
-        space = self._config.space
-        combined = partial(combinations, space, self._base, stratum, every=True)
-        listed = list(islice(combined(), most))
-        ranges = [axis for key, axis in space.items() if axis.is_range and any(key in one for one in listed)]
-        if any(axis.is_continuous for axis in ranges) or (ranges and len(listed) == most):
-            return True, list(islice(combinations(space, self._base, stratum), most))
-        if self._config.where:
-            listed = list(islice(filter(self._admission.admits, islice(combined(), MOST)), most))
-        return False, listed
+    def _by_id(self, points: Iterable[Point]) -> dict[str, Point]:
+        """Points by the ids of their trials of the first seed; of those that mean the same trial the last one."""
+        seed = self._config.seeds[0]
+        return {planned_trial(self._base, one, seed, self._fingerprints).id: one for one in points}
 
-    def _refused(self, drawn: Shared, stratum: Point, open_ended: bool, listed: list[Point]) -> Drawn | None:
-        """What was looked at in a stratum in which nothing is admitted; None where something is."""
-        if not open_ended and listed:
-            return None
-        found = first_admitted(drawn, self._config.space, self._base, stratum, self._admission, 1)
-        return None if found.points else found
+    def _refuses(self, drawn: Shared, stratum: Point, found: Listed) -> bool:
+        """Whether nothing that is looked at in a stratum is admitted, which is said."""
+        if (not found.open_ended and found.points) or (looked_at := self._looked_at(drawn, stratum)).points:
+            return False
+        self._empty.append(looked_at)
+        return True
+
+    def _looked_at(self, drawn: Shared, stratum: Point) -> Drawn:
+        """The first draw that is admitted in a stratum, if there is one."""
+        return first_admitted(drawn, self._config.space, self._base, stratum, self._admission, 1)
 
     def _shortest(self) -> Stratum | None:
         """The stratum with the fewest points, so that all advance together; None when all are full, or wait."""
@@ -238,10 +242,8 @@ class OptunaSearch:
         What is not let in counts as running while the sampler is asked again, which keeps tpe and gp away from it, and
         is forgotten then: the next draw, after a relaunch too, knows nothing of it.
         """
-        from sweep.search.study import ATTEMPTS
-
         refused: list[optuna.Trial] = []
-        for attempt in range(1 if point is not None else ATTEMPTS):
+        for attempt in range(1 if point is not None else stratum.study.attempts):
             ask, drawn = stratum.study.ask(index, point, attempt)
             if point is not None or self._admission.admitted(drawn):
                 break
@@ -257,11 +259,15 @@ class OptunaSearch:
         if ask is not None:
             stratum.study.forget(ask)
         seed, space, base = self._config.search.seed, self._config.space, self._base
-        numbers = range(looked_at_most(self._config.search.n_trials or 0))
-        points: Iterator[Point] = (located(space, base, stratum.point, draw(space, seed, n)) for n in numbers)
-        for point in points if stratum.listed is None else stratum.listed:
+        most = looked_at_most(self._config.search.n_trials or 0) if stratum.listed is None else len(stratum.listed)
+        while stratum.passed < most:
+            if stratum.listed is None:
+                point = located(space, base, stratum.point, draw(space, seed, stratum.passed))
+            else:
+                point = stratum.listed[stratum.passed]
             if self._admission.admitted(point) and _ids(self._planned(point)) not in stratum.given:
                 return self._asked_for(stratum, index, point)
+            stratum.passed += 1
         return None, []
 
     def _take_up(self, earlier: Iterable[Mapping[str, Any]]) -> None:
@@ -324,13 +330,16 @@ class OptunaSearch:
             return None
         return " or ".join([*(key for key, _ in self._passed_over.alone.most_common(1)), "search.start_from=[]"])
 
+    def _stratum_of(self, given: Point) -> Point:
+        drawn = drawn_axes(self._config.space)
+        return {key: value for key, value in given.items() if key not in drawn}
+
     def _given_in(self, stratum: Stratum) -> Iterator[Point]:
         """The given points that lie in a stratum, or in one that means the same trials; of one trial once."""
         drawn, seen = drawn_axes(self._config.space), set[frozenset[str]]()
         for given in self._given:
-            grid = {key: value for key, value in given.items() if key not in drawn}
             point = {**stratum.point, **{key: value for key, value in given.items() if key in drawn}}
-            if grid in stratum.same and (ids := _ids(self._planned(point))) not in seen:
+            if self._stratum_of(given) in stratum.same and (ids := _ids(self._planned(point))) not in seen:
                 seen.add(ids)
                 yield point
 

@@ -38,7 +38,17 @@ def hangs(space: Mapping[str, Axis], key: str) -> bool:
 def parameters(space: Mapping[str, Axis], point: Point) -> dict[str, Any]:
     """The point's drawn values as Optuna knows them."""
     drawn = {key: point[key] for key in drawn_axes(space) if key in point}
-    return {key: value if space[key].is_range else json.dumps(value) for key, value in drawn.items()}
+    return {
+        key: _parameter(space[key], value) if space[key].is_range else json.dumps(value) for key, value in drawn.items()
+    }
+
+
+def _parameter(axis: Axis, value: float) -> float:
+    """A range's value with the digits that Optuna's own sums of steps have: studies are the same once rebuilt."""
+    if axis.is_continuous or axis.integer:
+        return value
+    low, high = axis.extremes()
+    return float(min(low + round((value - low) / axis.apart) * axis.apart, high))
 
 
 def suggested(ask: Trial, space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Point:

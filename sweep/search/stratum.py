@@ -34,6 +34,8 @@ class Stratum:
         """Points to give out: n_trials, or all there are."""
         self.listed = listed
         """All there are, one for each trial that they mean; None where an axis is a range."""
+        self.passed = 0
+        """Draws, or listed points, that can stand in for none any more: not admitted, or given out."""
         self.batch = study.batch
         """Points that are asked for before the study is told of any of them; None: it is told at once."""
         self.from_others = 0

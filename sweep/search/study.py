@@ -111,6 +111,8 @@ class PointStudy:
         self._size = generation_size(self._sampler(0), config, len(self._varied))
         self.batch = (config.search.batch or self._size or BATCH) if config.search.deterministic else None
         """Points that are asked for together; None: each is asked for alone."""
+        self.attempts = 1 if issubclass(self._kind, QMCSampler) else ATTEMPTS
+        """How often it is asked for a point, at most, until one is let in; a sequence has but one at each place."""
         self._label: dict[str, Any] = {}
         self._ended_in_generation = self._to_count = 0
         self._sequence: str | None = None

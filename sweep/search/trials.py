@@ -133,12 +133,12 @@ class FixedSearch:
     def __post_init__(self) -> None:
         """Puts the unfinished trials in line."""
         left = [trial for trial in self.trials if trial.id not in self.finished]
+        if any(trial.config.keep == "state" for trial in left):  # a longer one may go on from a shorter one's end
+            left.sort(key=lambda trial: trial.config.epochs)
         if self.by_seed:
             order = {seed: place for place, seed in enumerate(dict.fromkeys(trial.seed for trial in self.trials))}
             left.sort(key=lambda trial: order[trial.seed])
         self._left = deque(trial for trial in left if self.share is None or self.share.has(trial.id))
-        if any(trial.config.keep == "state" for trial in self._left):  # a longer one may go on from a shorter one's end
-            self._left = deque(sorted(self._left, key=lambda trial: trial.config.epochs))
 
     def size(self) -> int:
         """How many trials there are in all, those of other shares too."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sweep.stopping.config import StoppingConfig
 from sweep.stopping.decisions import Decision
 from sweep.stopping.strata import stratum
+from trainers.errors import UserError
+from trainers.record import begins_anew
 
 if TYPE_CHECKING:
     import optuna
@@ -43,7 +45,8 @@ class Pruners:
 
     It is asked at each epoch that has the metric. At a trial's last epoch it is told and not heard: the trial is whole.
     An epoch that comes again with the value that it had changes nothing. With another value it was trained again: then
-    it and the trial's later ones are forgotten, and the new value comes as if it were the first; decisions stay.
+    it and the trial's later ones are forgotten, and the new value comes as if it were the first; decisions stay. Of a
+    trial that begins anew, as by `sweep rerun`, all is forgotten.
     """
 
     def __init__(self, config: StoppingConfig, metric: str, epochs: Epochs, axes: Sequence[str] = ()) -> None:
@@ -74,6 +77,8 @@ class Pruners:
         value = record.get(self._metric)
         if record["record"] == "outcome" and record["outcome"] == "completed":
             compared.complete(name)
+        elif record["record"] == "outcome" and begins_anew(record):
+            compared.forget(name)
         elif record["record"] == "epoch" and value is not None:
             place = compared.add(name, record["epoch"], value)
             if place is not None and record["epoch"] < wanted:
@@ -81,10 +86,20 @@ class Pruners:
 
 
 def options_of(config: StoppingConfig, epochs: Epochs) -> dict[str, Any]:
-    """A rule's options as Optuna's pruner takes them, none left to be estimated from completed trials."""
+    """A rule's options as Optuna's pruner takes them, none left to be estimated from completed trials.
+
+    Raises:
+        UserError: max_resource is before the first rung as it was worked out: Optuna would have no bracket.
+    """
     options = config.options
     least = max(epochs.longest // 100, 1, epochs.every)
     known = {"min_resource": least, "max_resource": max(epochs.longest, options.get("min_resource") or least)}
+    most = options.get("max_resource")
+    if most is not None and most < (options["min_resource"] or least):
+        raise UserError(
+            f"stopping.max_resource: must be at least the epochs of the first rung, {least}, got {most}; raise it, or "
+            f"set stopping.min_resource={most}"
+        )
     return {key: known[key] if value is None else value for key, value in options.items()}
 
 
@@ -129,6 +144,7 @@ class _Stratum:
         made = {"study_name": self.name, "pruner": self.pruner(), "sampler": sampler}  # the name: see HyperbandPruner
         self._study = optuna.create_study(direction=direction, **made)  # type: ignore[arg-type]
         self._trials: dict[str, optuna.Trial] = {}
+        self._stale = False
 
     def add(self, trial: str, epoch: int, value: float) -> Place | None:
         """Takes in a trial's value at an epoch; its place where it ends there."""
@@ -136,7 +152,9 @@ class _Stratum:
         if known.get(epoch) == value or trial in self.completed:
             return None
         if epoch <= max(known, default=0):
-            self._forget(trial, epoch)
+            self.forget(trial, epoch)
+        if self._stale:
+            self._rebuild()
         self.values[trial][epoch] = value
         self.told.append((trial, epoch))
         return self._place(trial, epoch) if self._tell(trial, epoch) else None
@@ -145,7 +163,8 @@ class _Stratum:
         """A trial has all its epochs: rules that compare with completed trials do so with it."""
         if self.values.get(trial) and trial not in self.completed:
             self.completed[trial] = None
-            self._study.tell(self._trials[trial], self.values[trial][max(self.values[trial])])
+            if not self._stale:
+                self._end(trial)
 
     def _tell(self, trial: str, epoch: int) -> bool:
         if trial not in self._trials:
@@ -153,16 +172,25 @@ class _Stratum:
         self._trials[trial].report(self.values[trial][epoch], epoch)
         return bool(self._trials[trial].should_prune())  # also where nobody heeds it: it is then that rungs are kept
 
-    def _forget(self, trial: str, epoch: int) -> None:
-        """The study as if a trial had not come to an epoch yet; each keeps its number, and with it its bracket."""
-        self.values[trial] = {number: value for number, value in self.values[trial].items() if number < epoch}
-        self.told = [(name, number) for name, number in self.told if name != trial or number < epoch]
+    def _end(self, trial: str) -> None:
+        self._study.tell(self._trials[trial], self.values[trial][max(self.values[trial])])
+
+    def forget(self, trial: str, epoch: int = 0) -> None:
+        """As if a trial had not come to an epoch yet; each keeps its number, and with it its bracket."""
+        if trial in self.values:
+            self.completed.pop(trial, None)
+            self.values[trial] = {number: value for number, value in self.values[trial].items() if number < epoch}
+            self.told = [(name, number) for name, number in self.told if name != trial or number < epoch]
+            self._stale = True
+
+    def _rebuild(self) -> None:
+        """The study of what was told and is not forgotten: once for all that was forgotten since the last value."""
         self._begin()
         self._trials = {name: self._study.ask() for name in self.values}
         for name, number in self.told:
             self._tell(name, number)
         for name in self.completed:
-            self._study.tell(self._trials[name], self.values[name][max(self.values[name])])
+            self._end(name)
 
     def _place(self, trial: str, epoch: int) -> Place:
         """Of a trial that ends at an epoch."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from sweep.stopping.decisions import Decision
 from sweep.stopping.race_config import RaceConfig
 from trainers.fields import number_text, plural
+from trainers.record import begins_anew
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,10 +69,9 @@ class Stratum:
         return len(self.racers) - 1
 
     def put(self, row: int, seed: int, value: float | None) -> None:
-        """A seed's value, larger being better; None: it diverged."""
+        """A seed's value, larger being better; None: it diverged; NaN: it has none any more."""
         self._rows[row][self.seeds.index(seed)] = -math.inf if value is None else value
-        if value is None:
-            self.diverged.add(row)
+        (self.diverged.add if -math.inf in self._rows[row] else self.diverged.discard)(row)
 
     def values(self) -> NDArray[np.float64]:
         """(points, seeds), larger is better; NaN: not known."""
@@ -217,12 +217,21 @@ class Race:
                 self._begun.add(trial_id)
             case "epoch":
                 self._last[trial_id] = record.get(self._metric)
+            case "outcome" if begins_anew(record):
+                self._forget(trial_id)
             case "outcome" if record["outcome"] in ("completed", "diverged"):
                 diverged, value = record["outcome"] == "diverged", self._last.get(trial_id)
                 for dropped in (
                     self.ended(trial_id, None if diverged else value) if diverged or value is not None else ()
                 ):
                     yield from self._decisions(dropped.trials, dropped.reason)
+
+    def _forget(self, trial_id: str) -> None:
+        """A trial has no value any more, as by `sweep rerun`; what was decided stays."""
+        if trial_id in self._at:
+            stratum, row, seed = self._at[trial_id]
+            stratum.put(row, seed, math.nan)
+        self._last.pop(trial_id, None)
 
     def _decisions(self, trials: Iterable[str], reason: str | None) -> Iterator[Decision]:
         if reason is not None:

@@ -110,8 +110,11 @@ def _of_these(
     means = table.mean(axis=1)
     centred = table - means[:, None]
     squares = (centred**2).sum(axis=1)
+    at_most = (means.max() - means - margin) / np.sqrt(2 / n * spread**2)  # t, for no error is smaller
     for row in rows:
         own = int(np.searchsorted(whole, row))
+        if at_most[own] < needed:
+            continue
         gaps = means - means[own]
         of_pairs = np.maximum(squares + squares[own] - 2 * centred @ centred[own], 0) / (2 * (n - 1))
         errors = np.sqrt(2 / n * np.maximum(spread**2, of_pairs))

@@ -158,6 +158,12 @@ def test_a_longer_trial_that_is_begun_goes_on_from_its_own_checkpoint(sweep: Con
     assert sum(one.epochs for one in found.to_run) == 1 + LONG
 
 
+def test_seed_after_seed_shorter_ones_are_first_within_each(sweep: Configs) -> None:
+    config = sweep(SHORT, {"epochs": [LONG, SHORT]}).model_copy(update={"seeds": (0, 1)})
+    given = iter(plan(config, [], "abc", by_seed=True).search.next, None)
+    assert [(one.seed, one.config.epochs) for one in given] == [(0, SHORT), (0, LONG), (1, SHORT), (1, LONG)]
+
+
 def test_epochs_of_a_shorter_trial_are_in_what_a_run_took_once(sweep: Configs) -> None:
     short, long = trials_of(sweep(SHORT))[0], trials_of(sweep(LONG))[0]
     start, *epochs = run(long, LONG)

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from sweep.config import SweepConfig
 from sweep.plan.proxy import proxy_lines
+from sweep.plan.stopping import ends_of, rule_lines
 from sweep.stopping.config import StoppingConfig
-from sweep.stopping.pruners import Epochs
+from sweep.stopping.pruners import Epochs, options_of
 from trainers.errors import UserError
 from trainers.record import EpochRecord, OutcomeRecord, PrunedRecord, RecordFile
 
@@ -48,6 +49,30 @@ def config(pilot: Path, **stopping: Any) -> SweepConfig:
     return SweepConfig.model_validate(
         {"name": "x", "trial": trial, "space": {"optimizer.lr": [0.1]}, "stopping": values}
     )
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize(("warmup", "interval"), [(0, 1), (5, 10), (0, 7), (4, 3)])
+def test_the_median_rule_is_judged_at_the_epochs_at_which_optuna_looks(every: int, warmup: int, interval: int) -> None:
+    from optuna.pruners._percentile import _is_first_in_interval_step
+
+    stopping = StoppingConfig(name="median", n_warmup_steps=warmup, interval_steps=interval)
+    evaluated = range(every, 30, every)
+    looks = [
+        epoch
+        for number, epoch in enumerate(evaluated, start=1)
+        if epoch >= warmup
+        and _is_first_in_interval_step(epoch, dict.fromkeys(evaluated[:number]).keys(), warmup, interval)
+    ]
+    assert list(ends_of(options_of(stopping, Epochs(30, every)), Epochs(30, every))) == looks
+
+
+def test_the_plan_names_the_first_epoch_at_which_the_median_rule_looks(pilot: Path) -> None:
+    late = {"name": "median", "require_proxy": None, "proxy_from": ()}
+    (line,) = rule_lines(config(pilot, **late, n_warmup_steps=5), Epochs(30, 2))
+    assert "from epoch 6 on every 2 epochs" in line
+    (line,) = rule_lines(config(pilot, **late, n_warmup_steps=30), Epochs(30, 2))
+    assert line.endswith(": it looks at no epoch before 30, and ends nothing")
 
 
 def test_epoch_whose_interval_reaches_below_is_refused_with_the_first_one_that_may_end_trials(pilot: Path) -> None:

@@ -175,6 +175,20 @@ def test_a_search_that_learns_and_a_stopping_rule_run_as_they_do_on_trained_tria
     assert trials.loc[trials["outcome"] == "pruned", "epochs"].lt(9).all()
 
 
+@pytest.mark.parametrize(("low", "code"), [(0.02, 0), (0.001, 2)])
+def test_a_where_that_holds_at_no_corner_is_judged_by_draws(low: float, code: int, tmp_path: Path) -> None:
+    words = ["search={name: optuna, sampler: random, n_trials: 3}", "seeds=[0]", "stopping=null"]
+    words += [
+        f"space={{optimizer.lr: {{loguniform: [{low}, 0.4]}}, batch_size: [16]}}",
+        f"where={2 * low} <= optimizer.lr <= {4 * low}",
+    ]
+    result = sweep(
+        "launch", CONFIG, "--surrogate", "--out", tmp_path / "run", *(part for one in words for part in ("--set", one))
+    )
+    assert result.exit_code == code, result.output
+    assert code == 0 or "the data lie from 0.02 to 0.4" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -60,6 +60,12 @@ def test_what_a_point_leaves_out_is_drawn_the_same_at_every_launch_and_in_every_
     assert len({one["optimizer.lr"] for one in [*points, *fixed_points(sweep(LR))]}) == 2 + 4
 
 
+def test_points_added_at_the_end_leave_those_before_as_they_were() -> None:
+    one, two = {"batch_size": 32}, {"batch_size": 16}
+    assert given(sweep({**LR, **SIZES}, one, two))[:1] == given(sweep({**LR, **SIZES}, one))
+    assert given(sweep({**LR, **SIZES}, two, one))[1:] != given(sweep({**LR, **SIZES}, one))
+
+
 def test_what_a_point_leaves_out_is_drawn_so_that_what_it_names_applies_and_it_is_admitted() -> None:
     space = {
         "optimizer.name": {"choice": ["sgd", "deat", "adamw"]},

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.trial import TrialState
 
 from sweep.axes import Point
 from sweep.config import SweepConfig
 from sweep.search.admission import Admission
 from sweep.search.inputs import distinct_data
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.points import applies
+from sweep.search.points import applies, draw
+from sweep.search.study import PointStudy
 from sweep.search.trials import PlannedTrial
 from trainers.errors import UserError
 
@@ -63,6 +65,7 @@ class Run:
     def trials(self, most: int = 10_000) -> list[PlannedTrial]:
         """Those that a launch runs, one after another, of at most so many."""
         search, handed = self.search(), list[PlannedTrial]()
+        self.last = search
         while len(handed) < most and (trial := search.next()) is not None:
             self.records.append(trial.record(len(self.records)))
             handed.append(trial)
@@ -93,6 +96,20 @@ def test_every_sampler_keeps_to_its_axes_and_to_where_and_goes_on_after_a_kill(s
     assert parts == [trial.id for trial in whole]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsgaii", "qmc", "random"])
+def test_a_rebuilt_study_holds_the_digits_of_steps_that_optuna_drew(sampler: str) -> None:
+    config = sweep(
+        {"optimizer.momentum": {"uniform": [0, 0.9], "step": 0.1}, "optimizer.lr": {"loguniform": [0.01, 1]}}, sampler
+    )
+    run, drawn = Run(config), []
+    for _ in range(2):
+        run.trials()
+        trials = run.last._strata[0].study.study.get_trials(states=[TrialState.COMPLETE])
+        drawn.append([trial.params["optimizer.momentum"] for trial in trials])
+    assert drawn[0] == drawn[1]
+    assert any(one != round(one, 12) for one in drawn[0])
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from(CONDITIONAL), st.integers(0, 2**32), st.sampled_from(["", "optimizer.momentum < 0.5"]))
 def test_axes_that_hang_on_drawn_ones_are_there_where_they_apply(sampler: str | None, seed: int, where: str) -> None:
@@ -118,6 +135,18 @@ def test_given_points_run_first_beside_n_trials_and_again_at_no_relaunch(sampler
     assert run.trials() == []
 
 
+def test_a_given_point_runs_where_draws_meet_nothing() -> None:
+    space = {"optimizer.name": ["sgd", "deat", "adamw"], "optimizer.lr": {"loguniform": [0.001, 1]}}
+    points = [{"optimizer.name": name, "optimizer.lr": 0.1} for name in ("deat", "adamw")]
+    where = "optimizer.name == 'sgd' or 0.0999 < optimizer.lr < 0.1001"
+    run = Run(sweep(space, None, 3, search={"points": points}, where=where))
+    assert run.search().lines()[1] == 'where leaves out all of 1001 draws at {"optimizer.name": "deat"} and 1 more'
+    assert run.search().size() == 5
+    given = [trial.point for trial in run.trials() if trial.point["optimizer.name"] != "sgd"]
+    assert given == points
+    assert run.trials() == []
+
+
 def test_points_given_after_a_run_are_run_and_those_before_are_kept() -> None:
     space = {"batch_size": {"choice": [16, 32, 64]}, "optimizer.lr": {"loguniform": [0.01, 1]}}
     run = Run(sweep(space, "tpe", 4))
@@ -132,6 +161,35 @@ def test_a_space_that_can_be_counted_is_run_whole_once() -> None:
     run = Run(config)
     assert run.search().size() == 3
     assert sorted(trial.point["batch_size"] for trial in run.trials()) == [16, 48, 64]
+
+
+def test_strata_that_mean_the_same_as_far_as_they_are_listed_are_all_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OptunaSearch, "LISTED", 4)
+    space = {
+        "optimizer.decoupled_weight_decay": [False, True],
+        "optimizer.weight_decay": {"choice": [0, 0.001, 0.002]},  # of the first four combinations there is none
+        "batch_size": {"choice": [16, 32, 64, 128]},
+    }
+    assert Run(sweep(space, None, 4)).search().size() == 8
+
+
+@pytest.mark.parametrize("looked_at", [10, 15])
+def test_of_choices_draws_are_admitted_beyond_the_combinations_looked_at(
+    monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    monkeypatch.setattr("sweep.search.listed.MOST", looked_at)
+    space = {"batch_size": {"choice": [8, 16, 32, 64]}, "optimizer.momentum": {"choice": [n / 10 for n in range(10)]}}
+    run = Run(sweep(space, None, 12, where="batch_size >= 16"))
+    assert run.search().size() == 12
+    assert len({trial.id for trial in run.trials()}) == 12
+
+
+def test_too_many_points_are_refused_before_any_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.search.optuna_search.planned_trial", lambda *_: pytest.fail("planned"))
+    some = {"choice": [number / 1000 for number in range(500)]}
+    config = sweep({"optimizer.lr": some, "optimizer.momentum": some}, None, 200_000)
+    with pytest.raises(UserError, match=r"^space: must have at most 100,000 trials, .*; lower search.n_trials, 200000"):
+        Run(config).search()
 
 
 def test_a_stratum_in_which_nothing_is_admitted_is_left_out_and_said() -> None:
@@ -153,6 +211,33 @@ def test_what_is_hardly_ever_admitted_ends_the_search_and_not_the_launch() -> No
     handed = Run(config).trials()
     assert 0 < len(handed) <= 6
     assert all(trial.point["optimizer.lr"] < 0.005 for trial in handed)
+
+
+@pytest.mark.parametrize(("sampler", "most"), [("qmc", 1), ("tpe", 10)])
+def test_only_a_sampler_that_can_answer_otherwise_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, sampler: str, most: int
+) -> None:
+    attempts: list[int] = []
+    ask = PointStudy.ask
+
+    def counted(self: PointStudy, index: int, point: Point | None = None, attempt: int = 0) -> Any:
+        attempts.append(attempt + 1)
+        return ask(self, index, point, attempt)
+
+    monkeypatch.setattr(PointStudy, "ask", counted)
+    Run(sweep({"optimizer.lr": {"uniform": [0.001, 1]}}, sampler, 4, where="optimizer.lr < 0.02")).trials()
+    assert max(attempts) == most
+
+
+def test_draws_that_stand_in_are_looked_at_once_and_not_anew_for_each_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    counted = lambda space, seed, number: looked_at.append(number) or draw(space, seed, number)  # noqa: E731
+    monkeypatch.setattr("sweep.search.optuna_search.draw", counted)
+    config = sweep({"optimizer.lr": {"uniform": [0.001, 1]}}, "random", 6, where="optimizer.lr < 0.02")
+    points = len(Run(config).trials())
+    assert points == 6
+    assert looked_at == sorted(looked_at)
+    assert len(looked_at) <= max(looked_at) + 1 + points
 
 
 # Other runs

@@ -129,6 +129,10 @@ SWEEPS = {
         sweep({**NAMES, "optimizer.k1": [0.5, 1.0], **LR}, 4),
         (1 + 2) * 4,
     ),
+    "optuna in strata that mean the same at the low end of a range alone": (
+        sweep({"optimizer.decoupled_weight_decay": [False, True], "optimizer.weight_decay": {"uniform": [0, 0.01]}}, 4),
+        2 * 4,
+    ),
     "optuna with a range that never applies": (
         sweep({**SIZES, "optimizer.k1": {"uniform": [0, 1], "when": {"optimizer.name": "deat"}}}, 10),
         3,

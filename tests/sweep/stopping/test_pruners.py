@@ -9,7 +9,8 @@ import pytest
 
 from sweep.stopping.config import StoppingConfig
 from sweep.stopping.decisions import Decision
-from sweep.stopping.pruners import Epochs, Pruners, options_of
+from sweep.stopping.pruners import Epochs, Pruners, _Stratum, options_of
+from trainers.errors import UserError
 
 
 def rule(metric: str = "val_robust", axes: tuple[str, ...] = (), epochs: int = 8, **values: Any) -> Pruners:
@@ -145,9 +146,47 @@ def test_an_epoch_that_comes_again_as_it_was_changes_nothing_and_another_value_t
         assert epoch(again, trial, number, value) == epoch(never, trial, number, value)
 
 
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_of_a_trial_that_begins_anew_all_is_forgotten(name: Any) -> None:
+    values = {"median": {"n_startup_trials": 1}}.get(name, {"min_resource": 1, "reduction_factor": 2})
+    anew, never = (rule(name=name, epochs=2, **values) for _ in range(2))
+    for one in (anew, never):
+        plan(one, *"abc", epochs=2)
+    assert [epoch(anew, "a", number, 0.9) for number in (1, 2)] == [[], []]
+    completed(anew, "a")
+    assert list(anew.add({"record": "outcome", "trial_id": "a", "outcome": "interrupted", "epochs": 0})) == []
+    for trial, value in (("a", 0.2), ("b", 0.5), ("c", 0.1)):
+        for number in (1, 2):
+            assert epoch(anew, trial, number, value) == epoch(never, trial, number, value)
+        completed(anew, trial)
+        completed(never, trial)
+
+
+def test_many_that_begin_anew_cost_one_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, rebuilt, rebuild = rule(name="asha"), [], _Stratum._rebuild
+    monkeypatch.setattr(_Stratum, "_rebuild", lambda self: (rebuilt.append(1), rebuild(self)))
+    plan(one, *"abcd")
+    for name in "abc":
+        epoch(one, name, 1, 0.5)
+    for name in "abc":
+        list(one.add({"record": "outcome", "trial_id": name, "outcome": "interrupted", "epochs": 0}))
+    for name in "dabc":
+        epoch(one, name, 1, 0.6)
+    assert rebuilt == [1]
+
+
 def test_the_first_rung_is_a_hundredth_of_the_longest_trial_and_no_shorter_than_between_evaluations() -> None:
     asha, hyperband = StoppingConfig(name="asha"), StoppingConfig(name="hyperband")
     assert options_of(asha, Epochs(30))["min_resource"] == 1
     assert options_of(asha, Epochs(300))["min_resource"] == 3
     assert options_of(asha, Epochs(30, every=5))["min_resource"] == 5
     assert options_of(hyperband, Epochs(30))["max_resource"] == 30
+
+
+def test_a_whole_trial_shorter_than_the_first_rung_is_one_line() -> None:
+    message = r"^stopping.max_resource: must be at least the epochs of the first rung, 5, got 4; .*min_resource=4$"
+    with pytest.raises(UserError, match=message):
+        options_of(StoppingConfig(name="hyperband", max_resource=4), Epochs(500))
+    assert (
+        options_of(StoppingConfig(name="hyperband", max_resource=4, min_resource=4), Epochs(500))["min_resource"] == 4
+    )

@@ -120,6 +120,14 @@ def test_a_failed_seed_says_nothing_and_others_of_its_point_are_compared() -> No
     assert [one.trial_id for one in decisions(race(), records)] == ["3-3", "2-3"]
 
 
+def test_a_seed_that_begins_anew_has_no_value_and_diverged_no_more() -> None:
+    never = [*planned(), *by_seed()[3:15]]  # the first seed of all points but one
+    anew = {"record": "outcome", "trial_id": "0-0", "outcome": "interrupted", "epochs": 0}
+    rest = by_seed()[15:45]
+    diverged = [*never, *ran("0-0", None, "diverged"), anew, *rest]
+    assert decisions(race(), diverged) == decisions(race(), [*never, *rest]) != []
+
+
 def test_a_point_alone_has_nothing_to_lose_against() -> None:
     assert decisions(race(), [*planned(1), *by_seed(VALUES[:1])]) == []
 

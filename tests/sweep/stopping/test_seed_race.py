@@ -57,6 +57,27 @@ def test_it_is_dropped_exactly_where_its_t_is_critical() -> None:
         assert [one.row for one in worse(lower)] == rows
 
 
+def test_of_many_points_those_are_dropped_whose_t_with_another_is_critical() -> None:
+    rng = np.random.default_rng(7)
+    values = rng.normal(scale=0.3, size=(60, 1)) + rng.normal(scale=0.2, size=(60, 5))
+    spread, freedom = residual(values)
+    needed = critical(5, freedom, 0.01)
+    dropped = []
+    for row, own in enumerate(values):
+        pairs = (values - own).std(axis=1, ddof=1) / np.sqrt(2)
+        t = (values.mean(axis=1) - own.mean()) / (np.maximum(spread, pairs) * np.sqrt(2 / 5))
+        dropped += [row] if t.max() >= needed else []
+    assert [one.row for one in worse(values)] == dropped
+    assert 10 < len(dropped) < 50
+
+
+def test_points_that_can_be_worse_than_none_are_compared_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(np, "maximum", lambda *values: looked.append(1) or np.fmax(*values))
+    assert [one.row for one in worse(sweep(0, 0, 0, -30))] == [3]
+    assert len(looked) == 2
+
+
 def test_a_margin_keeps_points_that_are_worse_by_less() -> None:
     values = sweep(0, 0, 0, -10, noise=0.1)
     assert [one.row for one in worse(values, margin=5.0)] == [3]
