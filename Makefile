@@ -15,10 +15,10 @@ SEED ?= 0
 SLOW ?=
 # Of make gpu: benchmarks/gpu.py --help has them.
 ARGS ?=
-CORES := $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
-# A test process a core and one more, as many tests wait: for another process, a time limit, a lost node. The files go
-# out in their order, so that the long ones do not come last.
-PYTEST := $(BIN)/pytest --numprocesses $(shell expr $(CORES) + 1) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+# A test process a core; the files go out in their order, so that the long ones do not come last.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+# Slow tests wait more than they compute: for a time limit, a lost node, a lease.
+CORES = $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 
 # Of make vendored: the libraries in the page that `sweep report` writes.
 VENDORED := analysis/report/vendored
@@ -39,7 +39,7 @@ test: $(READY)
 	$(PYTEST) -m 'not slow'
 
 test-slow: $(READY)
-	$(PYTEST) -m slow $(SLOW)
+	$(PYTEST) --numprocesses $$(( $(CORES) + 1 )) -m slow $(SLOW)
 
 test-all: $(READY)
 	$(PYTEST)
